@@ -1,0 +1,274 @@
+"""Every default of the package, once; standard library only.
+
+`ModelConfig` is what a saved model carries, `TrainConfig` what a run records beside it.
+"""
+
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any
+
+from keras_proseg.errors import UsageError
+
+
+@dataclass(frozen=True)
+class IntensityConfig:
+    """How raw pixels become the network's input.
+
+    Attributes:
+        mode: `"divide"` (x / scale), `"window"` (clip to center +- width / 2, onto [-1, 1]) or
+            `"zscore"` ((x - mean) / std of the training images).
+        scale: divisor of `"divide"`.
+        center: middle of the window, in HU.
+        width: width of the window, in HU.
+        mean: subtracted by `"zscore"`.
+        std: divides in `"zscore"`.
+    """
+
+    mode: str = "zscore"
+    scale: float = 255.0
+    center: float = -400.0
+    width: float = 1600.0
+    mean: float = 0.0
+    std: float = 1.0
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The network and its bound.
+
+    Attributes:
+        raters: R names.
+        num_classes: K, overlapping structures.
+        image_channels: C.
+        backbone: `"light"` or `"resnet34"`.
+        width: channels at full resolution; doubled at each of the levels below.
+        depth: number of levels of the light backbone (8 to 128 channels at 16 and 4 levels).
+        stem: the light backbone works on the image folded by this factor (1: full resolution).
+        preference_size: T; None for 2 R.
+        preference_start: raw concentrations at the start, (own slots, other slots).
+        preference_mode: tau is concatenated (`"concat"`) or scales and shifts features (`"film"`).
+        ambiguity_size: D, channels of z.
+        ambiguity_stride: z is drawn on a grid of this stride and upsampled (1: per pixel).
+        ambiguity_per_rater: q(z|x,r) as released, instead of q(z|x).
+        ambiguity_start_scale: standard deviation of q(z|x) at the start.
+        decoder_width: channels of the mask decoder.
+        decoder_features: the mask decoder also sees the image features, not z alone.
+        image_decoder: `"light"`, `"unet"` or `"none"`.
+        image_scale: standard deviation of p(x|z), in scaled intensities.
+        reduction: what is minimised are means over pixels (`"mean"`) or nats per image (`"sum"`).
+        nll_weight: weight of the Bernoulli term.
+        dice_weight: weight of the soft Dice.
+        dice_background: soft Dice over foreground and background.
+        image_weight: weight of the image term.
+        rater_weight: weight of the rater term (nats).
+        beta_tau: weight of KL(q(tau|r) || p(tau)) (nats).
+        beta_z: weight of KL(q(z|x) || p(z)).
+        mask_l2: L2 penalty on the mask decoder's kernels.
+        raters_per_step: annotated raters of an image in one step; None for all.
+        mean_samples: draws behind `predict_rater`, `uncertainty` and the call, per rater.
+        diverse: how `rater=None` draws: `"mixture"` (r uniform, tau ~ q(tau|r)) or `"prior"`.
+        max_bad_steps: so many non-finite steps in a row stop the training.
+        intensity: scaling of raw pixels.
+    """
+
+    raters: tuple[str, ...] = ("rater1",)
+    num_classes: int = 1
+    image_channels: int = 1
+    backbone: str = "light"
+    width: int = 16
+    depth: int = 4
+    stem: int = 2
+    preference_size: int | None = None
+    preference_start: tuple[float, float] = (8.0, 0.1)
+    preference_mode: str = "film"
+    ambiguity_size: int = 4
+    ambiguity_stride: int = 8
+    ambiguity_per_rater: bool = False
+    ambiguity_start_scale: float = 1.0
+    decoder_width: int = 16
+    decoder_features: bool = True
+    image_decoder: str = "light"
+    image_scale: float = 1.0
+    reduction: str = "mean"
+    nll_weight: float = 1.0
+    dice_weight: float = 1.0
+    dice_background: bool = False
+    image_weight: float = 0.01
+    rater_weight: float = 0.1
+    beta_tau: float = 0.001
+    beta_z: float = 0.01
+    mask_l2: float = 0.0
+    raters_per_step: int | None = None
+    mean_samples: int = 8
+    diverse: str = "mixture"
+    max_bad_steps: int = 20
+    intensity: IntensityConfig = field(default_factory=IntensityConfig)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "raters", tuple(self.raters))
+        object.__setattr__(self, "preference_start", tuple(self.preference_start))
+        if isinstance(self.intensity, dict):
+            object.__setattr__(self, "intensity", IntensityConfig(**self.intensity))
+        for name, allowed in _CHOICES.items():
+            _check_choice(name, getattr(self, name), allowed)
+        _check_choice("intensity.mode", self.intensity.mode, ("divide", "window", "zscore"))
+        for name in _POSITIVE:
+            if getattr(self, name) < 1:
+                raise UsageError(f"`{name}` must be at least 1. Received: {getattr(self, name)}")
+        if not self.raters or len(set(self.raters)) != len(self.raters):
+            raise UsageError(f"`raters` must be distinct names. Received: {list(self.raters)}")
+
+    @property
+    def tau_size(self) -> int:
+        """T."""
+        return self.preference_size or 2 * len(self.raters)
+
+
+_POSITIVE = (
+    "num_classes", "image_channels", "width", "depth", "stem", "ambiguity_size",
+    "ambiguity_stride", "decoder_width", "mean_samples", "max_bad_steps",
+)  # fmt: skip
+_CHOICES = {
+    "backbone": ("light", "resnet34"),
+    "preference_mode": ("concat", "film"),
+    "image_decoder": ("light", "unet", "none"),
+    "reduction": ("mean", "sum"),
+    "diverse": ("mixture", "prior"),
+}
+
+# The released settings (arXiv 2512.00748 and its code), with the defects listed in the docs mended.
+PUBLISHED_MODEL: dict[str, Any] = {
+    "backbone": "resnet34",
+    "preference_start": (1.0, 0.1),
+    "preference_mode": "concat",
+    "ambiguity_size": 16,
+    "ambiguity_stride": 1,
+    "ambiguity_per_rater": True,
+    "decoder_features": False,
+    "nll_weight": 0.0,
+    "dice_background": True,
+    "image_weight": 2.0,  # 2 * (x - mean)^2 / 2 at scale 1 is the released MSE
+    "rater_weight": 1.0,
+    "beta_tau": 0.1,
+    "beta_z": 0.1,
+    "mask_l2": 1e-5,
+    "raters_per_step": 1,
+}
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One training run.
+
+    Attributes:
+        preset: `"default"` or `"published"`.
+        epochs: stop after so many passes over the training cases.
+        steps: stop after so many optimiser steps.
+        minutes: stop after about so many minutes; 3 when no limit is given at all.
+        batch_size: images per step.
+        seed: of weights, order, augmentation and latents.
+        learning_rate: of the network, at its peak.
+        preference_learning_rate: of the rater embedding and classifier.
+        weight_decay: decoupled (AdamW); 0 is Adam.
+        warmup: share of the steps over which the learning rate rises.
+        clip: bound on the global norm of the gradient; None for none.
+        ema: momentum of the averaged weights that are validated and saved; 0 for none.
+        augment: flips, rotation by any angle, intensity.
+        validations: how often at most the validation cases are scored during a run.
+        val_cases: validation cases scored during a run (all of them at its end).
+        val_samples: samples per case of these scores.
+        num_samples: samples per case of the final table.
+        rater_order: `"area"`, `"given"`, or None for the source's own default.
+        min_raters: (lidc) nodules outlined by fewer readers are left out.
+        images: (lidc) `"auto"`, `"ct"` or `"phantom"`.
+        dicom: (lidc) folder of the DICOM download.
+        limit: (lidc) only so many nodules, for quick trials.
+    """
+
+    preset: str = "default"
+    epochs: int | None = None
+    steps: int | None = None
+    minutes: float | None = None
+    batch_size: int = 16
+    seed: int = 0
+    learning_rate: float = 2e-3
+    preference_learning_rate: float = 1e-2
+    weight_decay: float = 1e-4
+    warmup: float = 0.05
+    clip: float | None = 1.0
+    ema: float = 0.98
+    augment: bool = True
+    validations: int = 6
+    val_cases: int = 48
+    val_samples: int = 8
+    num_samples: int = 16
+    rater_order: str | None = None
+    min_raters: int = 4
+    images: str = "auto"
+    dicom: str | None = None
+    limit: int | None = None
+
+    def __post_init__(self) -> None:
+        _check_choice("preset", self.preset, PRESETS)
+        _check_choice("rater_order", self.rater_order, ("area", "given", None))
+        _check_choice("images", self.images, ("auto", "ct", "phantom"))
+        for name in ("epochs", "steps", "minutes", "batch_size", "learning_rate", "limit"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise UsageError(f"`{name}` must be above 0. Received: {value}")
+
+    @property
+    def budget(self) -> dict[str, float]:
+        """The limits in force; the first one reached stops."""
+        given = {n: getattr(self, n) for n in ("epochs", "steps", "minutes") if getattr(self, n)}
+        return given or {"minutes": DEFAULT_MINUTES}
+
+
+DEFAULT_MINUTES = 3.0
+PRESETS = ("default", "published")
+PUBLISHED_TRAIN: dict[str, Any] = {
+    "learning_rate": 5e-5,
+    "preference_learning_rate": 2e-3,
+    "weight_decay": 0.0,
+    "warmup": 0.0,
+    "clip": None,
+    "ema": 0.0,
+}
+
+
+def preset_configs(preset: str, **changes: Any) -> tuple[ModelConfig, TrainConfig]:
+    """The preset's two configurations, with `changes` by field name on top (None keeps the preset).
+
+    Raises:
+        UsageError: an unknown preset, field or choice.
+    """
+    _check_choice("preset", preset, PRESETS)
+    published = preset == "published"
+    changes = {name: value for name, value in changes.items() if value is not None}
+    model_names = {f.name for f in fields(ModelConfig)}
+    train_names = {f.name for f in fields(TrainConfig)}
+    unknown = sorted(set(changes) - model_names - train_names)
+    if unknown:
+        raise UsageError(f"Settings must be known fields. Received: {', '.join(unknown)}")
+    model = {k: v for k, v in changes.items() if k in model_names}
+    train = {k: v for k, v in changes.items() if k in train_names}
+    return (
+        ModelConfig(**((PUBLISHED_MODEL if published else {}) | model)),
+        TrainConfig(**({"preset": preset} | (PUBLISHED_TRAIN if published else {}) | train)),
+    )
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """A configuration as plain JSON values."""
+    plain = asdict(config)
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in plain.items()}
+
+
+def with_intensity(config: ModelConfig, **changes: Any) -> ModelConfig:
+    """`config` with fields of its intensity scaling replaced."""
+    return replace(config, intensity=replace(config.intensity, **changes))
+
+
+def _check_choice(name: str, value: Any, allowed: tuple[Any, ...]) -> None:
+    if value not in allowed:
+        shown = ", ".join(str(a) for a in allowed if a is not None)
+        raise UsageError(f"`{name}` must be one of {shown}. Received: {value}")

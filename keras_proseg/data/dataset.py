@@ -1,0 +1,151 @@
+"""`Dataset`: cases of one image and at most one mask per named rater, with their groups."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from keras_proseg.errors import ProSegError
+
+
+@dataclass(frozen=True)
+class Case:
+    """One case: `image` (H, W, C) raw, `masks` {rater: (H, W, K) 0/1} of the raters present."""
+
+    case_id: str
+    patient: str
+    image: np.ndarray
+    masks: dict[str, np.ndarray]
+    spacing: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Annotated images of one size, column by column.
+
+    Attributes:
+        images: (N, H, W, C), raw intensities of any real dtype.
+        masks: (N, R, H, W, K) uint8, 0/1; all zero where `annotated` is false.
+        annotated: (N, R) bool; false where a rater gave no mask.
+        raters: R names.
+        case_ids: (N,) strings.
+        patients: (N,) strings; cases of one group never straddle a split.
+        group_by: what `patients` holds: `"patient_ids"`, `"image_ids"` or `"case_ids"`.
+        spacing: (N, 2) pixel spacing in mm (rows, columns), or None.
+        split: (N,) of `"train"`, `"val"`, `"test"`, or None.
+        source: where the cases come from, as given by the user.
+        image_kind: `"given"`, `"ct"` or `"phantom"` (simulated pixels).
+        dropped: how many cases without any rater were left out.
+    """
+
+    images: np.ndarray
+    masks: np.ndarray
+    annotated: np.ndarray
+    raters: tuple[str, ...]
+    case_ids: np.ndarray
+    patients: np.ndarray
+    group_by: str = "case_ids"
+    spacing: np.ndarray | None = None
+    split: np.ndarray | None = None
+    source: str = "arrays"
+    image_kind: str = "given"
+    dropped: int = 0
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_arrays(
+        cls,
+        images: Any,
+        masks: Any,
+        annotated: Any = None,
+        raters: Sequence[str] | None = None,
+        patients: Any = None,
+        **columns: Any,
+    ) -> "Dataset":
+        """Checks arrays and makes a dataset of them.
+
+        Args:
+            images: (N, H, W, C), finite numbers.
+            masks: (N, R, H, W) or (N, R, H, W, K), 0/1 where annotated.
+            annotated: (N, R) bool; all true by default.
+            raters: R distinct names; rater1 ... rater<R> by default.
+            patients: (N,) group of each case; by default every case is its own.
+            **columns: further fields of `Dataset` (`case_ids`, `split`, `spacing`, `source` ...).
+
+        Raises:
+            ProSegError: an array has a wrong shape, dtype or value.
+        """
+        from keras_proseg.data.verify import check_arrays
+
+        return check_arrays(cls, images, masks, annotated, raters, patients, columns)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> Case:
+        present = np.flatnonzero(self.annotated[index])
+        spacing = None if self.spacing is None else tuple(map(float, self.spacing[index]))
+        return Case(
+            case_id=str(self.case_ids[index]),
+            patient=str(self.patients[index]),
+            image=self.images[index],
+            masks={self.raters[r]: self.masks[index, r] for r in present},
+            spacing=spacing,  # type: ignore[arg-type]
+        )
+
+    @property
+    def num_classes(self) -> int:
+        """K, the number of overlapping structures."""
+        return self.masks.shape[-1]
+
+    def take(self, indices: np.ndarray) -> "Dataset":
+        """The cases at `indices`, as a dataset."""
+
+        def rows(column: np.ndarray | None) -> np.ndarray | None:
+            return None if column is None else column[indices]
+
+        return replace(
+            self,
+            images=self.images[indices],
+            masks=self.masks[indices],
+            annotated=self.annotated[indices],
+            case_ids=self.case_ids[indices],
+            patients=self.patients[indices],
+            spacing=rows(self.spacing),
+            split=rows(self.split),
+        )
+
+    def fingerprint(self) -> str:
+        """A hash of images, masks, raters and groups: equal data, equal fingerprint."""
+        digest = hashlib.sha256()
+        for array in (self.images, self.masks, self.annotated):
+            digest.update(f"{array.dtype.str}{array.shape}".encode())
+            digest.update(np.ascontiguousarray(array).data)
+        for names in (self.raters, self.case_ids, self.patients):
+            digest.update("\0".join(map(str, names)).encode())
+        return digest.hexdigest()[:16]
+
+
+def rank_by_area(dataset: Dataset) -> Dataset:
+    """Renames each case's masks by rank of area: rank1 the smallest, ties by slot.
+
+    With m of R raters annotated the ranks 1 to m are present and the others missing. This gives
+    anonymous readers (LIDC) an identity that means the same on every slice: "the k-th smallest".
+    """
+    areas = dataset.masks.sum(axis=(2, 3, 4), dtype=np.int64).astype(float)
+    areas[~dataset.annotated] = np.inf
+    order = np.argsort(areas, axis=1, kind="stable")
+    return replace(
+        dataset,
+        masks=np.take_along_axis(dataset.masks, order[:, :, None, None, None], axis=1),
+        annotated=np.take_along_axis(dataset.annotated, order, axis=1),
+        raters=tuple(f"rank{k + 1}" for k in range(len(dataset.raters))),
+    )
+
+
+def require(condition: bool, name: str, expected: str, received: Any) -> None:
+    """Raises the project's one form of error unless `condition` holds."""
+    if not condition:
+        raise ProSegError(f"{name} must be {expected}. Received: {received}")

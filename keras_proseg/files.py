@@ -1,0 +1,75 @@
+"""Atomic writes: a file or folder appears under its final name whole, or not at all."""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from keras_proseg.errors import ProSegError
+
+
+@contextmanager
+def atomic_file(path: str | Path) -> Iterator[Path]:
+    """Yields a temporary name with `path`'s suffix; renames it to `path` when the block ends well.
+
+    Args:
+        path: the final file; its folder is made when absent.
+
+    Raises:
+        ProSegError: the file cannot be written (no space, no permission); nothing is left behind.
+    """
+    path = Path(path)
+    with _scratch(path) as folder:
+        temporary = folder / path.name
+        yield temporary
+        with temporary.open("rb+") as handle:
+            os.fsync(handle.fileno())
+        temporary.replace(path)
+
+
+@contextmanager
+def atomic_folder(path: str | Path) -> Iterator[Path]:
+    """Yields a temporary folder; renames it to `path` (absent or empty until then) at the end."""
+    path = Path(path)
+    with _scratch(path) as folder:
+        temporary = folder / path.name
+        temporary.mkdir()
+        yield temporary
+        temporary.replace(path)
+
+
+@contextmanager
+def _scratch(path: Path) -> Iterator[Path]:
+    folder = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        yield folder
+    except OSError as error:
+        reason = error.strerror or error
+        raise ProSegError(f"Cannot write {path}: expected a writable place. Received: {reason}") from error
+    finally:
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def write_json(path: str | Path, content: Any) -> None:
+    """Writes `content` as indented JSON, atomically."""
+    with atomic_file(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2, allow_nan=True) + "\n", encoding="utf-8")
+
+
+def read_json(path: str | Path) -> Any:
+    """Reads a JSON file.
+
+    Raises:
+        ProSegError: `path` is missing or no JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ProSegError(f"Cannot read {path}: expected a JSON file. Received: {error}") from error
