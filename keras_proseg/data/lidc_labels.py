@@ -109,7 +109,7 @@ def rasterise(
 ) -> np.ndarray:
     """Masks (Z, crop, crop) bool of one annotation on `slices`, from row and column `origin` on.
 
-    As pylidc does: in contour order, pixels inside an inclusion are set and its own outline cleared;
+    As pylidc does: in contour order, pixels inside an inclusion are set and its outline cleared;
     then pixels inside an exclusion, and its outline, are cleared.
     """
     masks = np.zeros((len(slices), crop, crop), bool)

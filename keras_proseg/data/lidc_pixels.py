@@ -8,7 +8,7 @@ import numpy as np
 
 from keras_proseg.data.dataset import require
 from keras_proseg.data.lidc_config import LidcConfig
-from keras_proseg.data.lidc_database import Scan, dicom_root
+from keras_proseg.data.lidc_database import Scan, dicom_root, read_scans
 from keras_proseg.data.lidc_labels import Nodule
 from keras_proseg.data.phantom import render
 from keras_proseg.errors import ProSegError
@@ -17,12 +17,11 @@ Z_TOLERANCE = 0.05  # mm; the database rounds the slices' positions
 Pixels = Callable[[Nodule, np.ndarray], np.ndarray | None]
 
 
-def choose_pixels(config: LidcConfig, scans: list[Scan]) -> tuple[str, dict[str, int]]:
+def choose_pixels(config: LidcConfig) -> tuple[str, dict[str, int]]:
     """Settles what `images` of the config comes to.
 
     Args:
         config: `images` and `dicom` are read.
-        scans: all scans that may be wanted.
 
     Returns:
         `"ct"` and the number of files by series found on disk; or `"phantom"` and nothing.
@@ -30,11 +29,13 @@ def choose_pixels(config: LidcConfig, scans: list[Scan]) -> tuple[str, dict[str,
     Raises:
         ProSegError: `"ct"` is asked for, or a folder is named, and no scan is found there.
     """
-    require(config.images in ("auto", "ct", "phantom"), "images", "auto, ct or phantom", config.images)
+    require(
+        config.images in ("auto", "ct", "phantom"), "images", "auto, ct or phantom", config.images
+    )
     if config.images == "phantom":
         return "phantom", {}
     root = _root(config)
-    found = {} if root is None else _series(root, scans)
+    found = {} if root is None else _series(root)
     if found:
         return "ct", found
     if config.images == "ct" or config.dicom is not None:
@@ -71,7 +72,8 @@ def _folder(root: Path, scan: Scan) -> Path:
     return root / scan.patient / scan.study_uid / scan.series_uid
 
 
-def _series(root: Path, scans: list[Scan]) -> dict[str, int]:
+def _series(root: Path) -> dict[str, int]:
+    scans = read_scans() if root.is_dir() else []
     counts = {scan.series_uid: len(list(_folder(root, scan).glob("*.dcm"))) for scan in scans}
     return {series: count for series, count in counts.items() if count}
 

@@ -86,7 +86,7 @@ def render(
     streams = np.random.SeedSequence(list(digest[:16])).spawn(5)
     lung, walls, nodule, scanner, mimics = (np.random.default_rng(stream) for stream in streams)
     stack = Stack(masks.shape[-1], (z - z.mean()) / spacing, max(thickness / spacing, 1), spacing)
-    union = masks.any(axis=1)
+    union = np.asarray(masks.any(axis=1))
     image = _lung(lung, stack)
     image = _vessels(mimics, stack, union, image, config)
     image = _blobs(mimics, stack, union, image, config)
@@ -107,7 +107,7 @@ def _vessels(
     """Vessels that fan out from a hilum, and some that end in the nodule."""
     count, half = rng.poisson(config.vessels), stack.size / 2
     reach = np.array([np.ptp(stack.z) / 2 + 0.25 * stack.size, 1.4 * half, 1.4 * half])
-    starts = rng.uniform(-reach, reach, (count, 3)) + [0, half, half]
+    starts = rng.uniform(-reach, reach, (count, 3)) + np.array([0, half, half])
     hilum = np.array([0, *rng.normal(half, 2 * half, 2)])
     headings = (starts - hilum) / stack.size + rng.normal(0, 0.4, (count, 3))
     radii = rng.lognormal(np.log(0.75 / stack.spacing), 0.45, count)
@@ -172,10 +172,10 @@ def _nodule(
     character: Character,
     config: PhantomConfig,
 ) -> np.ndarray:
-    """Blends the nodule in: its edge is a hidden compromise of the readers plus some of their doubt."""
+    """Blends the nodule in: its edge is a hidden compromise of the readers, plus some doubt."""
     weights = rng.dirichlet(np.full(masks.shape[1], 2.0)).astype(np.float32)
     sigma = 0.5 + (0.3 + 1.0 * character.softness) / stack.spacing * 0.5
-    hidden = np.tensordot(weights, masks, axes=(0, 1)).astype(np.float32)
+    hidden = np.einsum("r,zrhw->zhw", weights, masks.astype(np.float32))
     hidden = gaussian_filter(hidden, (0, sigma, sigma), truncate=3)
     doubt = gaussian_filter(masks.mean(axis=1, dtype=np.float32), (0, sigma, sigma), truncate=3)
     stray = config.edge_shift * smooth_noise(rng, stack, 3.0)

@@ -1,10 +1,12 @@
 """Parts of a simulated chest CT on a stack of slices: smooth noise, vessels, blobs, body walls."""
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.random import Generator
 from scipy.ndimage import gaussian_filter
+from scipy.sparse import csr_array
 
 AIR, FAT, MUSCLE, BONE = -1000.0, -100.0, 40.0, 750.0
 VESSEL_SIGMAS = (0.7, 1.2, 2.0)  # px; vessels are drawn in three widths
@@ -39,17 +41,22 @@ def smooth_noise(rng: Generator, stack: Stack, scale: float, depth: float = 2.0)
         scale: distance of the knots in a slice, px.
         depth: distance of the knots across slices, in slices.
     """
-    bases = [_splines(n, s) for n, s in zip(stack.shape, (depth, scale, scale), strict=True)]
-    knots = rng.standard_normal([basis.shape[1] for basis in bases], np.float32)
-    noise = np.tensordot(bases[0], knots, axes=1)
-    return bases[1] @ noise @ bases[2].T
+    scales = (depth, scale, scale)
+    bases = [_splines(count, knots) for count, knots in zip(stack.shape, scales, strict=True)]
+    noise = rng.standard_normal([basis.shape[1] for basis in bases], np.float32)
+    for basis in bases:  # sparse, because threads of BLAS would fight those of the caller
+        rest = noise.shape[1:]
+        noise = (basis @ noise.reshape(len(noise), -1)).reshape(-1, *rest)
+        noise = np.moveaxis(noise, 0, -1)
+    return np.ascontiguousarray(noise)
 
 
-def _splines(count: int, scale: float) -> np.ndarray:
+@cache
+def _splines(count: int, scale: float) -> csr_array:
     position = np.arange(count) / scale + 1
     gap = np.abs(position[:, None] - np.arange(int(position[-1]) + 3))
     basis = np.where(gap < 1, 2 / 3 - gap**2 + gap**3 / 2, np.clip(2 - gap, 0, None) ** 3 / 6)
-    return (basis / np.linalg.norm(basis, axis=1, keepdims=True)).astype(np.float32)
+    return csr_array((basis / np.linalg.norm(basis, axis=1, keepdims=True)).astype(np.float32))
 
 
 def paths(
@@ -119,7 +126,9 @@ def blob(rng: Generator, stack: Stack, centre: np.ndarray, radius: float) -> np.
     return sigmoid((radius * lumps - distance) / soft)
 
 
-def chest_wall(rng: Generator, stack: Stack, base: np.ndarray, angle: float, gap: float) -> np.ndarray:
+def chest_wall(
+    rng: Generator, stack: Stack, base: np.ndarray, angle: float, gap: float
+) -> np.ndarray:
     """Puts chest wall on `base` (Z, H, W) HU: muscle, a rib, fat, skin, air.
 
     Args:
@@ -171,7 +180,7 @@ def _arc(
 
 
 def scanner_noise(rng: Generator, stack: Stack, deviation: float) -> np.ndarray:
-    """Correlated noise (Z, H, W), HU, of standard deviation `deviation`, with or without streaks."""
+    """Correlated noise (Z, H, W), HU, of standard deviation `deviation`; at times with streaks."""
     grain = rng.uniform(0.45, 0.95)
     noise = gaussian_filter(
         rng.standard_normal(stack.shape, np.float32), (0, grain, grain), truncate=3

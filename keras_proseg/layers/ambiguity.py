@@ -1,0 +1,60 @@
+"""Boundary ambiguity: q(z|x) (or q(z|x,r)) and p(z)."""
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_proseg.distributions import DiagonalNormal
+
+LOG_SCALE_BOUND = 5.0
+
+
+class BoundaryAmbiguity(keras.layers.Layer):
+    """A diagonal Gaussian map from the backbone's context.
+
+    Args:
+        num_maps: 1 for q(z|x), R for q(z|x,r).
+        size: D, channels of z.
+        hidden: width of two 3x3 convolutions before the heads.
+        start_scale: standard deviation at the start.
+    """
+
+    def __init__(
+        self, num_maps: int, size: int, hidden: int, start_scale: float, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.num_maps, self.size = num_maps, size
+        self.hidden = [keras.layers.Conv2D(hidden, 3, padding="same", activation="silu")]
+        bias = np.zeros((num_maps, 2, size), "float32")
+        bias[:, 1] = np.log(start_scale)
+        self.head = keras.layers.Conv2D(
+            num_maps * 2 * size, 3, padding="same", name="head",
+            kernel_initializer=keras.initializers.VarianceScaling(0.1),
+            bias_initializer=lambda shape, dtype=None: ops.convert_to_tensor(bias.ravel()),
+        )  # fmt: skip
+
+    def build(self, shape: Any) -> None:
+        for layer in [*self.hidden, self.head]:
+            layer.build(shape)
+            shape = layer.compute_output_shape(shape)
+
+    def call(self, context: Any) -> Any:
+        """context (B, h, w, F) to mean and log-scale, (B, num_maps, h, w, 2 D)."""
+        for layer in self.hidden:
+            context = layer(context)
+        heads = self.head(context)
+        shape = ops.shape(heads)
+        heads = ops.reshape(heads, (*shape[:3], self.num_maps, 2 * self.size))
+        return ops.transpose(heads, (0, 3, 1, 2, 4))
+
+    def q_z(self, heads: Any) -> DiagonalNormal:
+        """The Gaussian (..., h, w, D) of `heads` (..., h, w, 2 D)."""
+        mean, log_scale = heads[..., : self.size], heads[..., self.size :]
+        bounded = LOG_SCALE_BOUND * ops.tanh(ops.cast(log_scale, "float32") / LOG_SCALE_BOUND)
+        return DiagonalNormal(mean, ops.exp(bounded))
+
+    def p_z(self) -> DiagonalNormal:
+        """N(0, 1)."""
+        return DiagonalNormal(0.0, 1.0)

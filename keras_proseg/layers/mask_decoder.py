@@ -1,0 +1,69 @@
+"""p(y|z,tau): pointwise layers over z (and image features), shaped by tau."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_proseg.config import ModelConfig
+from keras_proseg.layers.intensity import unfold_blocks
+
+
+class MaskDecoder(keras.layers.Layer):
+    """Mask logits from features, z and tau by 1x1 convolutions.
+
+    The first layer is split by input, so that features are worked once per image, z once per draw,
+    and tau enters as one vector: adding it is the same as concatenating a tiled tau.
+    """
+
+    def __init__(self, config: ModelConfig, factor: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        width, self.factor = config.decoder_width, factor
+        self.width, self.film = width * factor, config.preference_mode == "film"
+        self.from_features = keras.layers.Dense(self.width) if config.decoder_features else None
+        self.from_z = keras.layers.Dense(self.width, use_bias=not config.decoder_features)
+        # FiLM reads centred tau through a wide start: raters differ from the first step on.
+        self.from_tau = keras.layers.Dense(self.width * (2 if self.film else 1))
+        regularizer = keras.regularizers.L2(config.mask_l2) if config.mask_l2 else None
+        self.hidden = keras.layers.Dense(
+            self.width, activation="relu", kernel_regularizer=regularizer
+        )
+        self.out = keras.layers.Dense(
+            config.num_classes * factor * factor, kernel_regularizer=regularizer
+        )
+
+    def build(self, features: Any, z: Any, tau: Any) -> None:
+        if self.from_features is not None:
+            self.from_features.build(features)
+        self.from_z.build(z)
+        self.from_tau.build(tau)
+        inner = (None, None, None, None, self.width)
+        self.hidden.build(inner)
+        self.out.build(inner)
+        self.built = True
+
+    def call(self, features: Any, z: Any, tau: Any) -> Any:
+        """Args: features (B, h, w, F); z (B or 1, M or 1, h, w, D); tau (B or 1, M, T).
+
+        Returns: logits (B, M, H, W, K), with H = h * factor.
+        """
+        base = self.from_z(z)
+        if self.from_features is not None:
+            base = base + ops.expand_dims(self.from_features(features), 1)
+        x = ops.relu(self._shape_by(base, tau))
+        logits = self.out(self.hidden(x))
+        return self._to_full_size(ops.cast(logits, "float32"))
+
+    def _shape_by(self, base: Any, tau: Any) -> Any:
+        code = self.from_tau(tau)[:, :, None, None, :]
+        if not self.film:
+            return base + code
+        return base * (1.0 + code[..., : self.width]) + code[..., self.width :]
+
+    def _to_full_size(self, logits: Any) -> Any:
+        if self.factor == 1:
+            return logits
+        batch, draws = ops.shape(logits)[:2]
+        flat = ops.reshape(logits, (batch * draws, *ops.shape(logits)[2:]))
+        flat = unfold_blocks(flat, self.factor)
+        return ops.reshape(flat, (batch, draws, *ops.shape(flat)[1:]))

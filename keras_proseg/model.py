@@ -1,0 +1,267 @@
+"""`ProSeg`: p(y, r, x, tau, z) as one Keras model; no backend words.
+
+| symbol | code | shape |
+|---|---|---|
+| x | `image` | (B, H, W, C) |
+| r | `rater` | (B,) or (B, S) index |
+| tau | `tau` | (B, M, T) |
+| z | `z` | (B, M, h, w, D) |
+M counts draws: raters in training, samples afterwards.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_proseg import objective as obj
+from keras_proseg.config import IntensityConfig, ModelConfig, to_dict
+from keras_proseg.errors import ProSegError
+from keras_proseg.layers.ambiguity import BoundaryAmbiguity
+from keras_proseg.layers.backbone import make_backbone
+from keras_proseg.layers.image_decoder import make_image_decoder
+from keras_proseg.layers.intensity import IntensityScaling, pad_to_multiple, upsample
+from keras_proseg.layers.mask_decoder import MaskDecoder
+from keras_proseg.layers.preference import RaterClassifier, RaterPreference
+from keras_proseg.optimizers import make_optimizer
+from keras_proseg.sampling import Sampling
+from keras_proseg.trainers import NonFiniteGuard, TrainStep
+
+TERMS = ("nll_mask", "nll_image", "nll_rater", "kl_tau", "kl_z", "dice_loss")
+FIXED_SEED = (2512, 752)  # behind every mean: `call`, `predict_rater`, `uncertainty`, `evaluate`
+
+
+@keras.saving.register_keras_serializable("keras_proseg")
+class ProSeg(Sampling, TrainStep, keras.Model):
+    """Probabilistic multi-rater segmentation (ProSeg, arXiv 2512.00748).
+
+    Args:
+        raters: names of the R raters.
+        config: a `ModelConfig` (or its dict) for everything else; its raters give way to `raters`.
+        seed: of the latents drawn in training and by unseeded calls of `sample`.
+        **settings: fields of `ModelConfig` by name.
+
+    Example:
+
+    ```python
+    model = ProSeg(raters=["ann", "bob"])
+    model.compile()
+    model.fit(dataset)                       # batches {image, masks, annotated}
+    model.sample(image, rater="ann")         # (16, H, W, 1) probabilities
+    ```
+
+    Raises:
+        UsageError: an unknown setting or choice.
+    """
+
+    def __init__(
+        self,
+        raters: Sequence[str] | None = None,
+        config: ModelConfig | dict[str, Any] | None = None,
+        seed: int = 0,
+        name: str = "proseg",
+        **settings: Any,
+    ) -> None:
+        trainable = settings.pop("trainable", True)
+        settings.pop("dtype", None)
+        super().__init__(name=name, trainable=trainable)
+        self.settings = _settings(raters, config, settings)
+        c = self.settings
+        self.raters, self.seed = list(c.raters), seed
+        num_raters = len(c.raters)
+        self.scaling = IntensityScaling(c.intensity, name="scaling")
+        self.backbone = make_backbone(c)
+        self.preference = RaterPreference(
+            num_raters, c.tau_size, c.preference_start, name="preference"
+        )
+        self.classifier = RaterClassifier(num_raters, name="rater_classifier")
+        maps = num_raters if c.ambiguity_per_rater else 1
+        self.ambiguity = BoundaryAmbiguity(
+            maps, c.ambiguity_size, 2 * c.width, c.ambiguity_start_scale, name="ambiguity"
+        )
+        self.mask_decoder = MaskDecoder(c, self.backbone.finest, name="mask_decoder")
+        self.image_decoder = make_image_decoder(c)
+        self.trackers = [keras.metrics.Mean(n) for n in ("loss", "elbo", *TERMS)]
+        self.seed_generator = keras.random.SeedGenerator(seed)
+        self.seed_state = self.seed_generator.state
+        self.build((None, None, None, c.image_channels))
+
+    def build(self, shape: Any) -> None:
+        """Builds every layer; shapes follow from the settings."""
+        if self.built:
+            return
+        c = self.settings
+        self.backbone.build(shape)
+        features, context = self.backbone.compute_output_shape(shape)
+        tau = (None, None, c.tau_size)
+        self.preference.build()
+        self.classifier.build(tau)
+        self.ambiguity.build(context)
+        z = (None, None, None, c.ambiguity_size)
+        self.mask_decoder.build(features, (None, *z), tau)
+        if self.image_decoder is not None:
+            self.image_decoder.build(z)
+        for counter in ("steps_seen", "steps_skipped", "bad_steps"):
+            weight = self.add_weight(
+                shape=(), initializer="zeros", dtype="int32", trainable=False, name=counter
+            )
+            setattr(self, counter, weight)
+        self.built = True
+
+    def call(self, image: Any, training: bool = False) -> Any:
+        """Mean probability over raters, (B, H, W, K), of raw `image` (B, H, W, C)."""
+        mean, _ = self.rater_moments(image)
+        return ops.mean(mean, axis=1)
+
+    def encode(self, image: Any, training: bool = False) -> tuple[Any, Any, Any]:
+        """Raw image to (scaled and padded x, features, heads of q(z|x))."""
+        x = pad_to_multiple(self.scaling(image), self.backbone.total_stride)
+        features, context = self.backbone(x, training=training)
+        return x, features, self.ambiguity(context)
+
+    def decode(self, image: Any, features: Any, z: Any, tau: Any) -> Any:
+        """Logits (B, M, H, W, K) at the size of `image`."""
+        factor = self.settings.ambiguity_stride // self.backbone.finest
+        logits = self.mask_decoder(features, upsample(z, factor), tau)
+        height, width = ops.shape(image)[1:3]
+        return logits[:, :, :height, :width]
+
+    def elbo_terms(self, batch: dict[str, Any], training: bool = True) -> obj.ElboTerms:
+        """The bound's terms of a batch.
+
+        Args:
+            batch: `image` (B, H, W, C) raw, `masks` (B, R, H, W, K) 0/1, `annotated` (B, R) bool.
+            training: draw fresh latents; otherwise those of a fixed seed.
+        """
+        keys = self._keys(training)
+        image = ops.convert_to_tensor(batch["image"])
+        x, features, heads = self.encode(image, training)
+        size = ops.shape(image)[0]
+        chosen, present = self._choose(batch["annotated"], keys[2])
+        q_tau, q_z = self.preference.q_tau(), self.ambiguity.q_z(heads)
+        tau = _pick(q_tau.sample(size, keys[0]), chosen)
+        noise = self.standard_normal(ops.shape(q_z.mean()), keys[1])
+        z = q_z.sample(noise)
+        logits = self.decode(image, features, self._per_draw(z, chosen), tau)
+        masks = _pick(ops.cast(batch["masks"], "float32"), chosen)
+        kl_tau = ops.take(q_tau.kl(self.preference.p_tau()), chosen)
+        kl_z = ops.sum(q_z.kl(self.ambiguity.p_z()), axis=(2, 3, 4))
+        annotated_mean = obj.annotated_mean
+
+        def over_maps(values: Any) -> Any:
+            return annotated_mean(self._per_draw(values, chosen) + ops.zeros_like(kl_tau), present)
+
+        dice = obj.soft_dice_loss(masks, logits, self.settings.dice_background)
+        return obj.ElboTerms(
+            nll_mask=annotated_mean(obj.bernoulli_nll(masks, logits), present),
+            nll_image=over_maps(self._nll_image(x, image, z)),
+            nll_rater=annotated_mean(self._nll_rater(tau, chosen), present),
+            kl_tau=annotated_mean(kl_tau, present),
+            kl_z=over_maps(kl_z),
+            dice_loss=annotated_mean(dice, present),
+            num_pixels=ops.cast(ops.shape(image)[1] * ops.shape(image)[2], "float32"),
+            num_latents=ops.cast(ops.prod(ops.shape(z)[2:]), "float32"),
+        )
+
+    def compute_terms_and_loss(self, batch: Any, training: bool = True) -> tuple[Any, Any]:
+        """`elbo_terms` and the scalar that is minimised (mean over the batch plus penalties)."""
+        terms = self.elbo_terms(batch, training)
+        loss = ops.mean(obj.objective(terms, self.settings))
+        return terms, loss + sum(self.losses)
+
+    def record(self, terms: obj.ElboTerms, loss: Any, good: Any = True) -> dict[str, Any]:
+        """Updates the trackers with one batch unless it was not finite; returns their values."""
+        values = [loss, ops.mean(terms.elbo()), *(ops.mean(getattr(terms, n)) for n in TERMS)]
+        weight = ops.cast(good, "float32")
+        for tracker, value in zip(self.trackers, values, strict=True):
+            # 0 * nan is nan: the value itself must go.
+            tracker.update_state(ops.where(good, value, 0.0), sample_weight=weight)
+        return {tracker.name: tracker.result() for tracker in self.trackers}
+
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        """The trackers: nats per image, but `loss` and `dice_loss` (no unit)."""
+        return self.trackers
+
+    def compile(self, optimizer: Any = None, **kwargs: Any) -> None:
+        """Like Keras' own, with the two learning rates of `TrainConfig` by default."""
+        kwargs.setdefault("jit_compile", False)
+        super().compile(optimizer=make_optimizer() if optimizer is None else optimizer, **kwargs)
+
+    def fit(self, *args: Any, callbacks: Any = None, **kwargs: Any) -> Any:
+        """Keras' own, guarded against steps that are not finite again and again."""
+        callbacks = [*(callbacks or []), NonFiniteGuard(self.settings.max_bad_steps)]
+        return super().fit(*args, callbacks=callbacks, **kwargs)
+
+    def get_config(self) -> dict[str, Any]:
+        """The settings as plain values."""
+        return {"name": self.name, "seed": self.seed, "config": to_dict(self.settings)}
+
+    def get_compile_config(self) -> dict[str, Any]:
+        """The optimizer, which is all that `compile` takes here."""
+        return {"optimizer": keras.saving.serialize_keras_object(self.optimizer)}
+
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        """Compiles with the saved optimizer."""
+        self.compile(keras.saving.deserialize_keras_object(config["optimizer"]))
+        self.optimizer.build(self.trainable_variables)
+
+    def _keys(self, training: bool) -> list[Any]:
+        if training:
+            return [self.seed_generator.next() for _ in range(3)]
+        return [ops.convert_to_tensor([FIXED_SEED[0] + k, FIXED_SEED[1]]) for k in range(3)]
+
+    def _choose(self, annotated: Any, key: Any) -> tuple[Any, Any]:
+        """Rater indices (B, M) of this step and whether each is present (B, M)."""
+        annotated = ops.cast(annotated, "bool")
+        shape = ops.shape(annotated)
+        count = self.settings.raters_per_step
+        if count is None or count >= len(self.raters):
+            return ops.broadcast_to(ops.arange(len(self.raters)), shape), annotated
+        order = self.standard_normal(shape, key)
+        chosen = ops.top_k(ops.where(annotated, order, -1e9), count)[1]
+        return chosen, ops.take_along_axis(annotated, chosen, axis=1)
+
+    def _per_draw(self, maps: Any, chosen: Any) -> Any:
+        """Maps (B, 1 or R, ...) for draws of raters `chosen` (B, M): one for all, or each its own."""
+        return _pick(maps, chosen) if self.settings.ambiguity_per_rater else maps
+
+    def _nll_image(self, x: Any, image: Any, z: Any) -> Any:
+        batch, maps = ops.shape(z)[:2]
+        if self.image_decoder is None:
+            return ops.zeros((batch, maps))
+        mean = self.image_decoder(ops.reshape(z, (batch * maps, *ops.shape(z)[2:])))
+        height, width = ops.shape(image)[1:3]
+        target = ops.repeat(x, maps, axis=0)[:, :height, :width]
+        mean = mean[:, :height, :width]
+        nll = obj.gaussian_nll(target, mean, self.settings.image_scale)
+        return ops.reshape(nll, (batch, maps))
+
+    def _nll_rater(self, tau: Any, chosen: Any) -> Any:
+        logits = self.classifier(tau)
+        return keras.losses.sparse_categorical_crossentropy(chosen, logits, from_logits=True)
+
+
+def _pick(values: Any, chosen: Any) -> Any:
+    """values (B, R, ...) at `chosen` (B, M): (B, M, ...)."""
+    rank = len(values.shape)
+    index = ops.reshape(chosen, (*ops.shape(chosen), *([1] * (rank - 2))))
+    return ops.take_along_axis(values, index, axis=1)
+
+
+def _settings(
+    raters: Sequence[str] | None, config: Any, changes: dict[str, Any]
+) -> ModelConfig:
+    from keras_proseg.config import preset_configs
+
+    if isinstance(config, ModelConfig):
+        config = to_dict(config)
+    base = dict(config or {}) | changes
+    if isinstance(base.get("intensity"), dict):
+        base["intensity"] = IntensityConfig(**base["intensity"])
+    if raters is not None:
+        base["raters"] = tuple(str(r) for r in raters)
+    if not base.get("raters"):
+        raise ProSegError("`raters` must be a sequence of names. Received: none")
+    return preset_configs("default", **base)[0]

@@ -1,0 +1,100 @@
+"""The bound: its terms in nats per image, and what is minimised.
+
+elbo = -(nll_mask + nll_image + nll_rater + kl_tau + kl_z), every term a (B,) vector here.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from keras import ops
+
+from keras_proseg.config import ModelConfig
+
+LOG_2PI = math.log(2 * math.pi)
+
+
+@dataclass(frozen=True)
+class ElboTerms:
+    """Per-image terms, each (B,).
+
+    Attributes:
+        nll_mask: -log p(y|z,tau), Bernoulli, nats, mean over annotated raters.
+        nll_image: -log p(x|z), Gaussian, nats.
+        nll_rater: -log p(r|tau), nats, mean over annotated raters.
+        kl_tau: KL(q(tau|r) || p(tau)), nats, mean over annotated raters.
+        kl_z: KL(q(z|x) || p(z)), nats.
+        dice_loss: soft Dice loss, no unit, mean over annotated raters.
+        num_pixels: H W of the image.
+        num_latents: h w D of z.
+    """
+
+    nll_mask: Any
+    nll_image: Any
+    nll_rater: Any
+    kl_tau: Any
+    kl_z: Any
+    dice_loss: Any
+    num_pixels: Any
+    num_latents: Any
+
+    def elbo(self) -> Any:
+        """The bound with all weights 1, (B,) nats."""
+        return -(self.nll_mask + self.nll_image + self.nll_rater + self.kl_tau + self.kl_z)
+
+
+def objective(terms: ElboTerms, config: ModelConfig) -> Any:
+    """What is minimised, (B,): the weighted sum of `terms` as `config` says."""
+    mean = config.reduction == "mean"
+    pixels = ops.cast(terms.num_pixels, "float32") if mean else 1.0
+    latents = ops.cast(terms.num_latents, "float32") if mean else 1.0
+    # The Gaussian's constant moves no weight, and would drown the rest of the loss.
+    constant = terms.num_pixels * config.image_channels * _image_constant(config)
+    return (
+        config.nll_weight * terms.nll_mask / (pixels * config.num_classes)
+        + config.dice_weight * terms.dice_loss
+        + config.image_weight * (terms.nll_image - constant) / (pixels * config.image_channels)
+        + config.rater_weight * terms.nll_rater
+        + config.beta_tau * terms.kl_tau
+        + config.beta_z * terms.kl_z / latents
+    )
+
+
+def bernoulli_nll(mask: Any, logits: Any) -> Any:
+    """-log p(mask|logits), (B, M) nats summed over (B, M, H, W, K)."""
+    nll = ops.relu(logits) - logits * mask + ops.log1p(ops.exp(-ops.abs(logits)))
+    return ops.sum(nll, axis=(2, 3, 4))
+
+
+def soft_dice_loss(mask: Any, logits: Any, background: bool, smooth: float = 1.0) -> Any:
+    """1 - soft Dice of (B, M, H, W, K), averaged over classes (and background), (B, M)."""
+    probability = ops.sigmoid(logits)
+    dice = _soft_dice(mask, probability, smooth)
+    if background:
+        dice = (dice + _soft_dice(1 - mask, 1 - probability, smooth)) / 2
+    return 1 - ops.mean(dice, axis=-1)
+
+
+def gaussian_nll(image: Any, mean: Any, scale: float) -> Any:
+    """-log N(image; mean, scale^2), (N,) nats summed over (N, H, W, C)."""
+    squares = ops.sum(ops.square((image - mean) / scale), axis=(1, 2, 3)) / 2
+    count = ops.cast(ops.prod(ops.shape(mean)[1:]), "float32")
+    return squares + count * (math.log(scale) + LOG_2PI / 2)
+
+
+def annotated_mean(values: Any, annotated: Any) -> Any:
+    """Mean of (B, M) over the raters present, exactly 0 influence of the others; (B,)."""
+    values = ops.where(annotated, values, 0.0)
+    count = ops.sum(ops.cast(annotated, "float32"), axis=1)
+    return ops.sum(values, axis=1) / ops.maximum(count, 1.0)
+
+
+def _soft_dice(mask: Any, probability: Any, smooth: float) -> Any:
+    axes = (2, 3)
+    overlap = ops.sum(mask * probability, axis=axes)
+    total = ops.sum(mask, axis=axes) + ops.sum(probability, axis=axes)
+    return (2 * overlap + smooth) / (total + smooth)
+
+
+def _image_constant(config: ModelConfig) -> float:
+    return math.log(config.image_scale) + LOG_2PI / 2

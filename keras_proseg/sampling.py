@@ -1,0 +1,196 @@
+"""What a trained model answers: samples, a rater's mean, uncertainty. A part of `ProSeg`."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from keras_proseg.data.dataset import require
+from keras_proseg.data.verify import check_images
+from keras_proseg.distributions import standard_normal
+from keras_proseg.errors import UsageError
+
+CHUNK_VALUES = 2**26  # values of the widest tensor that one decoding pass may make: 256 MB
+FIXED_SEED = 752
+
+
+class Sampling:
+    """`sample`, `predict_rater` and `uncertainty` over `encode` and `decode`.
+
+    An image's answer never depends on what else is in its batch: draws are shared by the batch.
+    """
+
+    standard_normal = staticmethod(standard_normal)
+
+    def sample(
+        self: Any,
+        image: Any,
+        rater: int | str | Sequence[int | str] | None = None,
+        num_samples: int = 16,
+        seed: int | None = None,
+        ambiguity_scale: float = 1.0,
+    ) -> np.ndarray:
+        """Draws segmentations.
+
+        Args:
+            image: (H, W, C) or (B, H, W, C), raw intensities.
+            rater: 0-based index or name, or B of them; None draws raters too.
+            num_samples: S.
+            seed: equal seeds give equal samples; None goes on from the model's own state.
+            ambiguity_scale: factor on the noise of z; 0 holds z at its mean.
+
+        Returns:
+            Probabilities, float32: (S, H, W, K) for one image, (B, S, H, W, K) for a batch.
+
+        Raises:
+            ProSegError: an image of a wrong shape or not finite.
+            UsageError: an unknown rater, `num_samples` below 1.
+        """
+        images, single = self._as_batch(image)
+        if num_samples < 1:
+            raise UsageError(f"`num_samples` must be at least 1. Received: {num_samples}")
+        seed = int(self._next_seed()) if seed is None else int(seed)
+        rater_ids, tau = self._draw_preferences(rater, len(images), num_samples, seed)
+        samples = self._decode_draws(images, rater_ids, tau, seed, ambiguity_scale)
+        return samples[0] if single else samples
+
+    def predict_rater(
+        self: Any, image: Any, rater: Any, ambiguity_scale: float = 1.0
+    ) -> np.ndarray:
+        """E[p | r]: the mean of a rater's probabilities over tau and z.
+
+        Args:
+            image: (H, W, C) or (B, H, W, C), raw intensities.
+            rater: 0-based index or name, or B of them.
+            ambiguity_scale: factor on the noise of z.
+
+        Returns:
+            (H, W, K) or (B, H, W, K) float32.
+        """
+        if rater is None:
+            raise UsageError(f"`rater` must be one of {', '.join(self.raters)}. Received: None")
+        draws = self.settings.mean_samples
+        samples = self.sample(image, rater, draws, FIXED_SEED, ambiguity_scale)
+        return samples.mean(axis=0 if samples.ndim == 4 else 1)
+
+    def uncertainty(self: Any, image: Any) -> dict[str, np.ndarray]:
+        """Splits the variance of the probabilities, raters uniform.
+
+        Args:
+            image: (H, W, C) or (B, H, W, C), raw intensities.
+
+        Returns:
+            Maps (H, W, K) or (B, H, W, K): `between_rater` = Var_r E[p|r], `boundary` =
+            E_r Var[p|r], `total` = their sum, and `mean` = E[p].
+        """
+        images, single = self._as_batch(image)
+        parts = [self.rater_moments(images[k : k + 1]) for k in range(len(images))]
+        mean, variance = (np.concatenate([np.asarray(p[k]) for p in parts]) for k in (0, 1))
+        maps = {"between_rater": mean.var(axis=1), "boundary": variance.mean(axis=1)}
+        maps["total"] = maps["between_rater"] + maps["boundary"]
+        maps["mean"] = mean.mean(axis=1)
+        return {name: value[0] if single else value for name, value in maps.items()}
+
+    def rater_moments(self: Any, image: Any) -> tuple[Any, Any]:
+        """Mean and variance of each rater's probabilities, both (B, R, H, W, K) tensors."""
+        image = ops.convert_to_tensor(image)
+        _, features, heads = self.encode(image)
+        draws = self.settings.mean_samples
+        tau = self.preference.q_tau().sample(draws, _key(FIXED_SEED, 0))
+        moments = []
+        for rater in range(len(self.raters)):
+            z = self._draw_z(heads, np.full((1, draws), rater), FIXED_SEED, 1.0)
+            logits = self.decode(image, features, z, tau[None, :, rater])
+            probability = ops.sigmoid(logits)
+            moments.append((ops.mean(probability, axis=1), ops.var(probability, axis=1)))
+        means, variances = zip(*moments, strict=True)
+        return ops.stack(means, axis=1), ops.stack(variances, axis=1)
+
+    def rater_index(self: Any, rater: int | str) -> int:
+        """The index of a rater given by name or index.
+
+        Raises:
+            UsageError: no such rater.
+        """
+        if isinstance(rater, str) and rater in self.raters:
+            return self.raters.index(rater)
+        whole = isinstance(rater, (int, np.integer)) and not isinstance(rater, bool)
+        if whole and 0 <= int(rater) < len(self.raters):
+            return int(rater)
+        known = f"one of {', '.join(self.raters)} or 0 to {len(self.raters) - 1}"
+        raise UsageError(f"`rater` must be {known}. Received: {rater!r}")
+
+    def _as_batch(self: Any, image: Any) -> tuple[np.ndarray, bool]:
+        array = np.asarray(image)
+        channels = self.settings.image_channels
+        good = array.ndim in (3, 4) and array.shape[-1] == channels
+        wanted = f"(H, W, {channels}) or (B, H, W, {channels})"
+        require(good, "image", wanted, f"shape {array.shape}")
+        return check_images(array[None] if array.ndim == 3 else array), array.ndim == 3
+
+    def _next_seed(self: Any) -> int:
+        return int(np.asarray(ops.convert_to_numpy(self.seed_generator.next()))[1])
+
+    def _draw_preferences(
+        self: Any, rater: Any, batch: int, num: int, seed: int
+    ) -> tuple[np.ndarray, Any]:
+        """Rater indices (B or 1, S) and tau (B or 1, S, T)."""
+        if rater is None and self.settings.diverse == "prior":
+            return self._draw_prior(num, seed)
+        if rater is None:
+            # Every rater as often as any other (to one), in random order: uniform, less noisy.
+            order = np.random.default_rng(seed).permutation(len(self.raters))
+            turns = np.random.default_rng(seed + 1).permutation(num)
+            ids = order[turns % len(self.raters)][None]
+        elif isinstance(rater, (str, int, np.integer)):
+            ids = np.full((1, num), self.rater_index(rater))
+        else:
+            if len(rater) != batch:
+                raise UsageError(f"`rater` must name {batch} raters. Received: {len(rater)}")
+            ids = np.repeat([[self.rater_index(r)] for r in rater], num, axis=1)
+        draws = self.preference.q_tau().sample(num, _key(seed, 0))
+        return ids, ops.stack([_rows(draws, row) for row in ids])
+
+    def _draw_prior(self: Any, num: int, seed: int) -> tuple[np.ndarray, Any]:
+        tau = self.preference.p_tau().sample(num, _key(seed, 0))
+        logits = np.asarray(ops.convert_to_numpy(self.classifier(tau)))
+        noise = np.random.default_rng(seed).gumbel(size=logits.shape)
+        return np.argmax(logits + noise, axis=-1)[None], tau[None]
+
+    def _draw_z(self: Any, heads: Any, rater_ids: np.ndarray, seed: int, scale: float) -> Any:
+        """z (B, S, h, w, D) of images that share the draws of raters `rater_ids` (1, S)."""
+        num = rater_ids.shape[1]
+        shape = (num, *ops.shape(heads)[2:4], self.settings.ambiguity_size)
+        noise = standard_normal(shape, _key(seed, 1))[None] * scale
+        if self.settings.ambiguity_per_rater:
+            heads = ops.take(heads, rater_ids[0], axis=1)
+        return self.ambiguity.q_z(heads).sample(noise)
+
+    def _decode_draws(
+        self: Any, images: np.ndarray, rater_ids: np.ndarray, tau: Any, seed: int, scale: float
+    ) -> np.ndarray:
+        num, (height, width) = rater_ids.shape[1], images.shape[1:3]
+        shape = (len(images), num, height, width, self.settings.num_classes)
+        samples = np.empty(shape, np.float32)
+        step = max(1, CHUNK_VALUES // (height * width * self.mask_decoder.width))
+        for b in range(len(images)):
+            image = ops.convert_to_tensor(images[b : b + 1])
+            row = slice(b, b + 1) if len(rater_ids) > 1 else slice(0, 1)
+            _, features, heads = self.encode(image)
+            z = self._draw_z(heads, rater_ids[row], seed, scale)
+            for s in range(0, num, step):
+                part = slice(s, s + step)
+                logits = self.decode(image, features, z[:, part], tau[row, part])
+                samples[b, part] = ops.convert_to_numpy(ops.sigmoid(logits))[0]
+        return samples
+
+
+def _rows(draws: Any, rater_ids: np.ndarray) -> Any:
+    """draws (S, R, T) at each draw's rater (S,): (S, T)."""
+    index = ops.convert_to_tensor(rater_ids)[:, None, None]
+    return ops.take_along_axis(draws, index, axis=1)[:, 0]
+
+
+def _key(seed: int, salt: int) -> Any:
+    return ops.convert_to_tensor(np.array([seed % 2**31, salt], "int32"))

@@ -1,0 +1,6 @@
+"""`train_step` for the backend in use, chosen once."""
+
+from keras_proseg.trainers.guard import NonFiniteGuard
+from keras_proseg.trainers.tensorflow import TrainStep
+
+__all__ = ["NonFiniteGuard", "TrainStep"]

@@ -1,0 +1,31 @@
+"""The training step on TensorFlow."""
+
+from typing import Any
+
+import tensorflow as tf
+
+
+class TrainStep:
+    """One optimiser step on the bound; a step that is not finite changes nothing but its count."""
+
+    def train_step(self: Any, batch: Any) -> dict[str, Any]:
+        """Takes a batch {image, masks, annotated}; returns the trackers."""
+        weights = self.trainable_variables
+        with tf.GradientTape() as tape:
+            terms, loss = self.compute_terms_and_loss(batch, training=True)
+            scaled = self.optimizer.scale_loss(loss)
+        gradients = tape.gradient(scaled, weights, unconnected_gradients="zero")
+        good = tf.math.is_finite(loss) & tf.math.is_finite(tf.linalg.global_norm(gradients))
+        tf.cond(good, lambda: self._apply(gradients, weights), lambda: tf.constant(0))
+        self.steps_seen.assign_add(1)
+        self.steps_skipped.assign_add(tf.cast(~good, tf.int32))
+        self.bad_steps.assign((self.bad_steps + 1) * tf.cast(~good, tf.int32))
+        return self.record(terms, loss, good)
+
+    def test_step(self: Any, batch: Any) -> dict[str, Any]:
+        """The same trackers, without a step and with latents of a fixed seed."""
+        return self.record(*self.compute_terms_and_loss(batch, training=False))
+
+    def _apply(self: Any, gradients: Any, weights: Any) -> tf.Tensor:
+        self.optimizer.apply(gradients, weights)
+        return tf.constant(0)
