@@ -169,10 +169,10 @@ class TrainConfig:
         learning_rate: of the network, at its peak.
         preference_learning_rate: of the rater embedding and classifier.
         weight_decay: decoupled (AdamW); 0 is Adam.
-        warmup: share of the steps over which the learning rate rises.
+        warmup: steps over which the learning rate rises; a cosine takes it to 0 at the last step.
         clip: bound on the global norm of the gradient; None for none.
         augment: flips, rotation by any angle, intensity.
-        validations: how often at most the validation cases are scored during a run.
+        validations: how often at least the validation cases are scored during a run.
         val_cases: validation cases scored during a run (all of them at its end).
         val_samples: samples per case of these scores.
         num_samples: samples per case of the final table.
@@ -192,7 +192,7 @@ class TrainConfig:
     learning_rate: float = 2e-3
     preference_learning_rate: float = 1e-2
     weight_decay: float = 1e-4
-    warmup: float = 0.05
+    warmup: int = 40
     clip: float | None = 1.0
     augment: bool = True
     validations: int = 6
@@ -227,7 +227,7 @@ PUBLISHED_TRAIN: dict[str, Any] = {
     "learning_rate": 5e-5,
     "preference_learning_rate": 2e-3,
     "weight_decay": 0.0,
-    "warmup": 0.0,
+    "warmup": 0,
     "clip": None,
 }
 

@@ -69,6 +69,7 @@ class ProSeg(Sampling, TrainStep, keras.Model):
         self.settings = _settings(raters, config, settings)
         c = self.settings
         self.raters, self.seed = list(c.raters), seed
+        self._graphs: dict[str, Any] = {}
         num_raters = len(c.raters)
         self.scaling = IntensityScaling(c.intensity, name="scaling")
         self.backbone = make_backbone(c)

@@ -1,39 +1,56 @@
 """Two learning rates in one optimizer: the network's, and the rater embedding's and classifier's."""
 
+import math
 from typing import Any
 
 import keras
 
 from keras_proseg.config import TrainConfig
 
+PREFERENCE_NAME = "preference_adam"
 PREFERENCE = r".*(preference|rater_classifier)/.*"
 
 
-def make_optimizer(config: TrainConfig | None = None, steps: int | None = None) -> Any:
-    """AdamW (Adam at weight decay 0) with warm-up and cosine decay over `steps`.
-
-    Args:
-        config: rates, decay, clipping; the defaults of `TrainConfig` when absent.
-        steps: planned steps; None keeps the rates constant.
-    """
+def make_optimizer(config: TrainConfig | None = None) -> Any:
+    """AdamW (Adam at weight decay 0) at the two constant rates of `config`."""
     config = config or TrainConfig()
-    network = _adam(config, config.learning_rate, config.weight_decay, steps)
-    preference = _adam(config, config.preference_learning_rate, 0.0, steps)
+    network = _adam("network_adam", config, config.learning_rate, config.weight_decay)
+    preference = _adam(PREFERENCE_NAME, config, config.preference_learning_rate, 0.0)
     choice = keras.optimizers.OptimizerMap(network, {PREFERENCE: preference})
     return keras.optimizers.MultiOptimizer(choice)
 
 
-def _adam(config: TrainConfig, rate: float, decay: float, steps: int | None) -> Any:
-    schedule: Any = rate
-    if steps is not None:
-        warmup = min(int(config.warmup * steps), steps - 1)
-        schedule = keras.optimizers.schedules.CosineDecay(
-            0.0 if warmup else rate,
-            max(1, steps - warmup),
-            warmup_target=rate if warmup else None,
-            warmup_steps=warmup,
-        )
-    options = {"learning_rate": schedule, "global_clipnorm": config.clip}
+class WarmupCosine(keras.callbacks.Callback):
+    """Sets both rates before each step, as a function of the step alone (so a resumed run agrees).
+
+    Args:
+        config: peak rates and warm-up.
+        steps: planned steps; infinite keeps the peak.
+        first_step: steps done before this `fit`.
+    """
+
+    def __init__(self, config: TrainConfig, steps: float, first_step: int) -> None:
+        super().__init__()
+        self.config, self.steps, self.step = config, steps, first_step
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        """Scales the peaks by warm-up times cosine."""
+        factor = rate_factor(self.step, self.steps, self.config.warmup)
+        for optimizer in self.model.optimizer.optimizers:
+            chosen = optimizer.name == PREFERENCE_NAME
+            peak = self.config.preference_learning_rate if chosen else self.config.learning_rate
+            optimizer.learning_rate = peak * factor
+        self.step += 1
+
+
+def rate_factor(step: int, steps: float, warmup: int) -> float:
+    """Between 0 and 1: linear over `warmup` steps, cosine to 0 at `steps`."""
+    rise = min(1.0, (step + 1) / warmup) if warmup else 1.0
+    return rise * (1 + math.cos(math.pi * min(1.0, step / steps))) / 2
+
+
+def _adam(name: str, config: TrainConfig, rate: float, decay: float) -> Any:
+    options = {"name": name, "learning_rate": rate, "global_clipnorm": config.clip}
     if decay:
         return keras.optimizers.AdamW(weight_decay=decay, **options)
     return keras.optimizers.Adam(**options)

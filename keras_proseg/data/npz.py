@@ -1,0 +1,68 @@
+"""The npz source: `images`, `masks` and optional columns."""
+
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from keras_proseg.data.dataset import Dataset
+from keras_proseg.errors import ProSegError, UsageError
+
+REQUIRED = ("images", "masks")
+OPTIONAL = ("annotated", "case_ids", "rater_ids", "patient_ids", "image_ids", "split", "spacing")
+
+
+def read_arrays(path: str | Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """The arrays of an npz that are among `names`; object arrays are never unpickled.
+
+    Raises:
+        UsageError: no such file.
+        ProSegError: not an npz, truncated, or an object array.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UsageError(f"Data must be an existing .npz file. Received: {path}")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise ValueError("a single array")
+            return {name: archive[name] for name in names if name in archive.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, KeyError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ProSegError(f"{path} must be a whole .npz of plain arrays. Received: {reason}") from error
+
+
+def load_npz(path: str | Path) -> Dataset:
+    """Reads `FILE.npz` into a `Dataset`.
+
+    Args:
+        path: npz with `images` (N, H, W, C) and `masks` (N, R, H, W) or (N, R, H, W, K); optional
+            `annotated`, `case_ids`, `rater_ids`, `patient_ids` or `image_ids`, `split`, `spacing`.
+            Other arrays are ignored.
+
+    Raises:
+        ProSegError: names the file, what was expected and what came.
+    """
+    arrays = read_arrays(path, REQUIRED + OPTIONAL)
+    missing = [name for name in REQUIRED if name not in arrays]
+    if missing:
+        raise ProSegError(
+            f"{path} must hold arrays `images` and `masks`. Received: no {', '.join(missing)}"
+        )
+    groups = next((n for n in ("patient_ids", "image_ids") if n in arrays), None)
+    try:
+        return Dataset.from_arrays(
+            arrays["images"],
+            arrays["masks"],
+            annotated=arrays.get("annotated"),
+            raters=arrays.get("rater_ids"),
+            patients=None if groups is None else arrays[groups],
+            case_ids=arrays.get("case_ids"),
+            split=arrays.get("split"),
+            spacing=arrays.get("spacing"),
+            group_by=groups or "case_ids",
+            source=str(path),
+        )
+    except ProSegError as error:
+        raise ProSegError(f"{path}: {error}") from error

@@ -1,0 +1,70 @@
+"""Training batches as a pure function of (seed, step), so that a resumed run sees what it would have.
+
+`BatchReader` is the one reader; `training_pipeline` feeds it to TensorFlow through tf.data.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from keras_proseg.data.augment import augment, draw_augmentation
+from keras_proseg.data.dataset import Dataset
+
+
+class BatchReader:
+    """Batch number `step` of an endless run of shuffled epochs; always full batches.
+
+    Args:
+        dataset: the training cases.
+        batch_size: B.
+        seed: of order and augmentation.
+    """
+
+    def __init__(self, dataset: Dataset, batch_size: int, seed: int) -> None:
+        self.dataset, self.batch_size, self.seed = dataset, batch_size, seed
+
+    def indices(self, step: int) -> np.ndarray:
+        """Rows (B,) of the cases in batch `step`."""
+        places = np.arange(step * self.batch_size, (step + 1) * self.batch_size)
+        count = len(self.dataset)
+        epochs, rows = places // count, places % count
+        orders = {e: np.random.default_rng([self.seed, e]).permutation(count) for e in set(epochs)}
+        return np.array([orders[e][row] for e, row in zip(epochs, rows, strict=True)])
+
+    def batch(self, step: int) -> dict[str, np.ndarray]:
+        """`image` (B, H, W, C), `masks` (B, R, H, W, K), `annotated` (B, R), not augmented."""
+        rows = self.indices(int(step))
+        return {
+            "image": self.dataset.images[rows].astype(np.float32),
+            "masks": self.dataset.masks[rows],
+            "annotated": self.dataset.annotated[rows],
+        }
+
+    def augmentation(self, step: int) -> dict[str, np.ndarray]:
+        """The augmentation's draws for batch `step`."""
+        height, width = self.dataset.images.shape[1:3]
+        return draw_augmentation([self.seed, int(step), 1], self.batch_size, height, width)
+
+
+def training_pipeline(reader: BatchReader, first_step: int, augmented: bool) -> Any:
+    """An endless tf.data.Dataset of batches from `first_step` on."""
+    import tensorflow as tf
+
+    names = ("image", "masks", "annotated", "transform", "gain", "shift")
+
+    def read(step: Any) -> list[np.ndarray]:
+        batch = reader.batch(step) | reader.augmentation(step)
+        return [batch[name] for name in names]
+
+    example = reader.batch(0) | reader.augmentation(0)
+    types = [example[name].dtype for name in names]
+
+    def load(step: Any) -> dict[str, Any]:
+        arrays = tf.numpy_function(read, [step], types, stateful=False)
+        for array, name in zip(arrays, names, strict=True):
+            array.set_shape(example[name].shape)
+        batch = dict(zip(names, arrays, strict=True))
+        return augment(batch) if augmented else {name: batch[name] for name in names[:3]}
+
+    steps = tf.data.Dataset.counter(first_step)
+    return steps.map(load, num_parallel_calls=1, deterministic=True).prefetch(2)

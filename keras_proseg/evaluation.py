@@ -1,0 +1,101 @@
+"""Scores a model on cases with every metric of `keras_proseg.metrics`."""
+
+from typing import Any
+
+import numpy as np
+
+from keras_proseg.data.dataset import Dataset
+from keras_proseg.errors import ProSegError
+from keras_proseg.metrics import structure_metrics, summarise
+from keras_proseg.progress import progress_bar
+
+BATCH = 16
+TABLE = (
+    "ged", "ged_unbiased", "dice_match", "dice_max", "dice_soft", "dice_rater", "fragments",
+    "brier", "ece", "ncc",
+)  # fmt: skip
+
+
+def evaluate(
+    model: Any, dataset: Dataset, num_samples: int = 50, seed: int = 0, progress: bool = True
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Scores `model` on all cases of `dataset`.
+
+    Args:
+        model: a `ProSeg`.
+        dataset: its cases; its raters must be known to the model by name for `dice_rater`.
+        num_samples: S, diverse samples per case.
+        seed: of the samples.
+        progress: show a bar.
+
+    Returns:
+        The summary (plain numbers under the names of the metrics, `<name>_ci` intervals,
+        `num_samples`, `num_cases`, `num_patients`, `images`) and one row per case.
+
+    Raises:
+        ProSegError: images or classes that the model does not take.
+    """
+    check_fit(model, dataset)
+    scored = []
+    for first in progress_bar(range(0, len(dataset), BATCH), "Evaluating", progress):
+        scored += _score(model, dataset, slice(first, first + BATCH), num_samples, seed)
+    rows, bins = zip(*scored, strict=True)
+    summary: dict[str, Any] = summarise(rows, dataset.patients.tolist(), bins, seed=seed)
+    summary |= {"num_samples": num_samples, "images": dataset.image_kind}
+    keys = ({"case_id": str(c), "patient": str(p)} for c, p in _identities(dataset))
+    return summary, [key | row for key, row in zip(keys, rows, strict=True)]
+
+
+def check_fit(model: Any, dataset: Dataset) -> None:
+    """Raises unless `model` takes the images and classes of `dataset`."""
+    wanted = (model.settings.image_channels, model.settings.num_classes)
+    got = (dataset.images.shape[-1], dataset.num_classes)
+    if wanted != got:
+        raise ProSegError(
+            f"{dataset.source} must have (channels, classes) = {wanted} as the run has. "
+            f"Received: {got}"
+        )
+
+
+def table(summary: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """Rows (name, value, 95 % interval) for people."""
+    names = [n for n in TABLE if n in summary]
+    names += [n for n in summary if n.startswith("dice_rater/") and not n.endswith(("_ci", "_undefined"))]
+    rows = []
+    for name in names:
+        low, high = summary.get(f"{name}_ci") or (np.nan, np.nan)
+        rows.append((name, f"{summary[name]:.3f}", f"{low:.3f} to {high:.3f}"))
+    return rows
+
+
+def plain(summary: dict[str, Any]) -> dict[str, Any]:
+    """`summary` for JSON: what is undefined (nan) becomes null."""
+
+    def clean(value: Any) -> Any:
+        if isinstance(value, list):
+            return [clean(v) for v in value]
+        return None if isinstance(value, float) and not np.isfinite(value) else value
+
+    return {name: clean(value) for name, value in summary.items()}
+
+
+def _identities(dataset: Dataset) -> Any:
+    return zip(dataset.case_ids, dataset.patients, strict=True)
+
+
+def _score(model: Any, dataset: Dataset, some: slice, num_samples: int, seed: int) -> list[Any]:
+    images = dataset.images[some]
+    samples = model.sample(images, None, num_samples, seed)
+    means = model.moments_in_chunks(images)[0]
+    columns = zip(dataset.masks[some], dataset.annotated[some], samples, means, strict=True)
+    return [_score_case(model, dataset.raters, *case) for case in columns]
+
+
+def _score_case(
+    model: Any, raters: Any, masks: Any, annotated: Any, samples: Any, means: Any
+) -> Any:
+    present = np.flatnonzero(annotated)
+    names = [raters[r] for r in present]
+    known = set(names) <= set(model.raters)
+    by_name = means[[model.raters.index(name) for name in names]] if known else None
+    return structure_metrics(masks[present], samples, by_name, names)

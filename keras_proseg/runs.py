@@ -1,0 +1,170 @@
+"""The run directory: what `train` leaves, and all that later commands need.
+
+config.json (resolved settings, versions, fingerprint), plan.json (fixed number of steps),
+history.csv, last.keras and best.keras (with optimiser state), metrics.json, cases.csv, samples.png.
+"""
+
+import csv
+import os
+import platform
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+from keras_proseg import __version__
+from keras_proseg.config import ModelConfig, TrainConfig, to_dict
+from keras_proseg.errors import ProSegError, UsageError
+from keras_proseg.files import atomic_file, read_json, write_json
+
+
+class Run:
+    """A run directory.
+
+    Args:
+        path: the directory.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    @classmethod
+    def create(cls, out: str | Path | None, source: str) -> "Run":
+        """A new directory, by default `runs/<date>-<source>`.
+
+        Raises:
+            UsageError: `out` is a file or not empty.
+        """
+        stamp = time.strftime("%Y%m%d-%H%M%S")
+        path = Path(out) if out else Path("runs") / f"{stamp}-{Path(source).stem}"
+        if path.is_file() or (path.is_dir() and any(path.iterdir())):
+            raise UsageError(f"`--out` must be a new or empty directory. Received: {path}")
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ProSegError(
+                f"Cannot make {path}: expected a writable place. Received: {error.strerror}"
+            ) from error
+        return cls(path)
+
+    @classmethod
+    def open(cls, path: str | Path) -> "Run":
+        """An existing run.
+
+        Raises:
+            ProSegError: no directory with a config.json of this package.
+        """
+        run = cls(path)
+        if not run.config_file.is_file():
+            raise ProSegError(
+                f"{path} must be a run directory with a config.json. Received: none there"
+            )
+        config = read_json(run.config_file)
+        if not isinstance(config, dict) or config.get("package") != "keras_proseg":
+            raise ProSegError(f"{run.config_file} must be of keras_proseg. Received: another file")
+        return run
+
+    @property
+    def config_file(self) -> Path:
+        """config.json."""
+        return self.path / "config.json"
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What config.json holds."""
+        return read_json(self.config_file)
+
+    def train_config(self) -> TrainConfig:
+        """The run's `TrainConfig`.
+
+        Raises:
+            ProSegError: config.json was changed into something else.
+        """
+        try:
+            return TrainConfig(**self.config["train"])
+        except (KeyError, TypeError) as error:
+            raise ProSegError(
+                f"{self.config_file} must hold the settings of a run. Received: {error}"
+            ) from error
+
+    def write_config(self, model: ModelConfig, train: TrainConfig, data: dict[str, Any]) -> None:
+        """Writes config.json."""
+        content = {"package": "keras_proseg", "versions": versions(), "images": data["images"]}
+        content |= {"data": data, "model": to_dict(model), "train": to_dict(train)}
+        write_json(self.config_file, content)
+
+    def plan(self) -> dict[str, int] | None:
+        """Planned `steps` and `chunk` (steps between checkpoints), once fixed."""
+        file = self.path / "plan.json"
+        return read_json(file) if file.is_file() else None
+
+    def save_model(self, model: Any, name: str) -> None:
+        """Saves `<name>.keras` with optimiser state, atomically."""
+        with atomic_file(self.path / f"{name}.keras") as temporary:
+            model.save(temporary)
+
+    def keep_as_best(self) -> None:
+        """Copies last.keras to best.keras, atomically."""
+        with atomic_file(self.path / "best.keras") as temporary:
+            shutil.copyfile(self.path / "last.keras", temporary)
+
+    def load_model(self, name: str = "best") -> Any:
+        """The model in `<name>.keras`.
+
+        Raises:
+            ProSegError: the file is missing or damaged.
+        """
+        from keras.saving import load_model
+
+        import keras_proseg.model  # noqa: F401  registers ProSeg
+
+        file = self.path / f"{name}.keras"
+        if not file.is_file():
+            raise ProSegError(f"{self.path} must hold {name}.keras. Received: no such file")
+        try:
+            return load_model(file)
+        except Exception as error:
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else error
+            raise ProSegError(f"{file} must be a whole model. Received: {reason}") from error
+
+    def history(self) -> list[dict[str, float]]:
+        """The rows of history.csv."""
+        file = self.path / "history.csv"
+        if not file.is_file():
+            return []
+        with file.open(newline="") as handle:
+            return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(handle)]
+
+    def write_history(self, rows: list[dict[str, float]]) -> None:
+        """Writes history.csv whole."""
+        write_csv(self.path / "history.csv", rows)
+
+
+def load(run: str | Path) -> Any:
+    """The best model of a run directory.
+
+    Raises:
+        ProSegError: no run, or its model is damaged.
+    """
+    return Run.open(run).load_model("best")
+
+
+def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Writes rows with the union of their columns, atomically."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    with atomic_file(path) as temporary, temporary.open("w", newline="") as handle:
+        writer = csv.DictWriter(handle, names)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a run depends on, and the backend."""
+    from importlib.metadata import version
+
+    packages = ("keras", "tensorflow", "tensorflow-probability", "numpy", "pylidc")
+    found = {name: version(name) for name in packages}
+    backend = os.environ.get("KERAS_BACKEND", "tensorflow")
+    return {"keras_proseg": __version__, "python": platform.python_version()} | found | {
+        "backend": backend
+    }
