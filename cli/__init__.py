@@ -1,0 +1,1 @@
+"""The command line `keras-proseg`; installed as `keras_proseg_cli`."""

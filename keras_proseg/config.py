@@ -108,7 +108,7 @@ class ModelConfig:
         object.__setattr__(self, "preference_start", tuple(self.preference_start))
         if isinstance(self.intensity, dict):
             object.__setattr__(self, "intensity", IntensityConfig(**self.intensity))
-        for name, allowed in _CHOICES.items():
+        for name, allowed in CHOICES.items():
             _check_choice(name, getattr(self, name), allowed)
         _check_choice("intensity.mode", self.intensity.mode, ("divide", "window", "zscore"))
         for name in _POSITIVE:
@@ -127,7 +127,7 @@ _POSITIVE = (
     "num_classes", "image_channels", "width", "depth", "stem", "ambiguity_size",
     "ambiguity_stride", "decoder_width", "mean_samples", "max_bad_steps",
 )  # fmt: skip
-_CHOICES = {
+CHOICES = {
     "backbone": ("light", "resnet34"),
     "preference_mode": ("concat", "film"),
     "image_decoder": ("light", "unet", "none"),

@@ -1,4 +1,4 @@
-"""The two errors a user can cause; each message is one line and says what was expected and received."""
+"""The two errors a user can cause; each message is one line: what was expected, what came."""
 
 
 class ProSegError(ValueError):

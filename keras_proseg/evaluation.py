@@ -60,7 +60,9 @@ def check_fit(model: Any, dataset: Dataset) -> None:
 def table(summary: dict[str, Any]) -> list[tuple[str, str, str]]:
     """Rows (name, value, 95 % interval) for people."""
     names = [n for n in TABLE if n in summary]
-    names += [n for n in summary if n.startswith("dice_rater/") and not n.endswith(("_ci", "_undefined"))]
+    names += [
+        n for n in summary if n.startswith("dice_rater/") and not n.endswith(("_ci", "_undefined"))
+    ]
     rows = []
     for name in names:
         low, high = summary.get(f"{name}_ci") or (np.nan, np.nan)

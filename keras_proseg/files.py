@@ -51,7 +51,9 @@ def _scratch(path: Path) -> Iterator[Path]:
         yield folder
     except OSError as error:
         reason = error.strerror or error
-        raise ProSegError(f"Cannot write {path}: expected a writable place. Received: {reason}") from error
+        raise ProSegError(
+            f"Cannot write {path}: expected a writable place. Received: {reason}"
+        ) from error
     finally:
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)

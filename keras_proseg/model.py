@@ -90,7 +90,7 @@ class ProSeg(Sampling, TrainStep, keras.Model):
 
     def build(self, shape: Any) -> None:
         """Builds every layer; shapes follow from the settings."""
-        if self.built:
+        if getattr(self, "built", False):
             return
         c = self.settings
         self.backbone.build(shape)
@@ -225,7 +225,7 @@ class ProSeg(Sampling, TrainStep, keras.Model):
         return chosen, ops.take_along_axis(annotated, chosen, axis=1)
 
     def _per_draw(self, maps: Any, chosen: Any) -> Any:
-        """Maps (B, 1 or R, ...) for draws of raters `chosen` (B, M): one for all, or each its own."""
+        """Maps (B, 1 or R, ...) for raters `chosen` (B, M): one for all, or each its own."""
         return _pick(maps, chosen) if self.settings.ambiguity_per_rater else maps
 
     def _nll_image(self, x: Any, image: Any, z: Any) -> Any:
@@ -251,9 +251,7 @@ def _pick(values: Any, chosen: Any) -> Any:
     return ops.take_along_axis(values, index, axis=1)
 
 
-def _settings(
-    raters: Sequence[str] | None, config: Any, changes: dict[str, Any]
-) -> ModelConfig:
+def _settings(raters: Sequence[str] | None, config: Any, changes: dict[str, Any]) -> ModelConfig:
     from keras_proseg.config import preset_configs
 
     if isinstance(config, ModelConfig):

@@ -1,4 +1,4 @@
-"""Two learning rates in one optimizer: the network's, and the rater embedding's and classifier's."""
+"""Two learning rates in one optimizer: the network's, and that of the rater layers."""
 
 import math
 from typing import Any

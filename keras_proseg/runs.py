@@ -165,6 +165,8 @@ def versions() -> dict[str, str]:
     packages = ("keras", "tensorflow", "tensorflow-probability", "numpy", "pylidc")
     found = {name: version(name) for name in packages}
     backend = os.environ.get("KERAS_BACKEND", "tensorflow")
-    return {"keras_proseg": __version__, "python": platform.python_version()} | found | {
-        "backend": backend
-    }
+    return (
+        {"keras_proseg": __version__, "python": platform.python_version()}
+        | found
+        | {"backend": backend}
+    )

@@ -108,7 +108,7 @@ class Sampling:
     def draw(
         self: Any, image: Any, rater_ids: Any, tau: Any, key: Any, ambiguity_scale: Any
     ) -> Any:
-        """Probabilities (B, S, H, W, K) of images for draws of raters (S,) with tau (B or 1, S, T)."""
+        """Probabilities (B, S, H, W, K) for draws of raters (S,) with tau (1, S, T)."""
         image, features, heads = self.encode_raw(image)
         z = self._draw_z(heads, rater_ids, key, ambiguity_scale)
         return ops.sigmoid(self.decode(image, features, z, tau))

@@ -72,6 +72,49 @@ def resume(path: str | Path, data: Dataset | None = None, log: Any = print) -> R
     return _Session(run, model_config, train_config, dataset, log).finish()
 
 
+def evaluate_run(
+    path: str | Path,
+    data: str | None = None,
+    split: str | None = None,
+    num_samples: int = 50,
+    out: str | Path | None = None,
+) -> dict[str, Any]:
+    """Scores the best model of a run.
+
+    Args:
+        path: the run directory.
+        data: another source; the run's own by default.
+        split: `"train"`, `"val"`, `"test"` or `"all"`; val of the run's data, all of other data.
+        num_samples: S per case.
+        out: folder for metrics.json and cases.csv.
+
+    Returns:
+        The summary of `keras_proseg.evaluate`, with `split` and `source`.
+
+    Raises:
+        UsageError: a split that the data lacks.
+        ProSegError: no run, or data that does not fit it.
+    """
+    run = Run.open(path)
+    config = run.train_config()
+    config = replace(config, rater_order=_rater_order(run))
+    source = data or run_data(run)
+    split = split or ("all" if data else "val")
+    dataset = subset(load_dataset(source, config), split)
+    summary, rows = evaluate(run.load_model("best"), dataset, num_samples)
+    summary |= {"split": split, "source": Path(source).name}
+    if out is not None:
+        write_csv(Path(out) / "cases.csv", rows)
+        write_json(Path(out) / "metrics.json", plain(summary))
+    return summary
+
+
+def _rater_order(run: Run) -> str:
+    """The order that the run was trained with, which other data takes over."""
+    ranked = run.train_config().rater_order
+    return ranked or ("area" if run.config["data"]["source"] == "lidc" else "given")
+
+
 def run_data(run: Run) -> str:
     """The source of a run, to be loaded again."""
     source = run.config["data"]["source"]
@@ -151,7 +194,7 @@ class _Session:
         return int(np.asarray(self.model.steps_seen))
 
     def finish(self) -> Run:
-        """Trains to the end of the plan, then scores the best checkpoint on the validation cases."""
+        """Trains to the end of the plan, then scores the best checkpoint on val."""
         plan = self.run.plan() or self._make_plan()
         while self.steps_done < plan["steps"]:
             done = self.steps_done

@@ -1,0 +1,1 @@
+"""From a source to batches: read, verify, split, augment."""

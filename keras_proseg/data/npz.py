@@ -24,13 +24,15 @@ def read_arrays(path: str | Path, names: tuple[str, ...]) -> dict[str, np.ndarra
     if not path.is_file():
         raise UsageError(f"Data must be an existing .npz file. Received: {path}")
     try:
+        if not zipfile.is_zipfile(path):
+            raise ValueError("no npz archive")
         with np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise ValueError("a single array")
             return {name: archive[name] for name in names if name in archive.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, KeyError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ProSegError(f"{path} must be a whole .npz of plain arrays. Received: {reason}") from error
+        raise ProSegError(
+            f"{path} must be a whole .npz of plain arrays. Received: {reason}"
+        ) from error
 
 
 def load_npz(path: str | Path) -> Dataset:
@@ -56,7 +58,7 @@ def load_npz(path: str | Path) -> Dataset:
             arrays["images"],
             arrays["masks"],
             annotated=arrays.get("annotated"),
-            raters=arrays.get("rater_ids"),
+            raters=arrays["rater_ids"].tolist() if "rater_ids" in arrays else None,
             patients=None if groups is None else arrays[groups],
             case_ids=arrays.get("case_ids"),
             split=arrays.get("split"),

@@ -1,4 +1,4 @@
-"""Training batches as a pure function of (seed, step), so that a resumed run sees what it would have.
+"""Training batches as a pure function of (seed, step): a resumed run sees what it would have.
 
 `BatchReader` is the one reader; `training_pipeline` feeds it to TensorFlow through tf.data.
 """
@@ -27,9 +27,11 @@ class BatchReader:
         """Rows (B,) of the cases in batch `step`."""
         places = np.arange(step * self.batch_size, (step + 1) * self.batch_size)
         count = len(self.dataset)
-        epochs, rows = places // count, places % count
-        orders = {e: np.random.default_rng([self.seed, e]).permutation(count) for e in set(epochs)}
-        return np.array([orders[e][row] for e, row in zip(epochs, rows, strict=True)])
+        orders = {
+            e: np.random.default_rng([self.seed, e]).permutation(count)
+            for e in map(int, set(epochs))
+        }
+        return np.array([shuffled[e][row] for e, row in zip(epochs.tolist(), rows, strict=True)])
 
     def batch(self, step: int) -> dict[str, np.ndarray]:
         """`image` (B, H, W, C), `masks` (B, R, H, W, K), `annotated` (B, R), not augmented."""

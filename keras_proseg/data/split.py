@@ -21,7 +21,9 @@ def split_dataset(dataset: Dataset, seed: int = 0) -> Dataset:
     if dataset.split is None:
         dataset = replace(dataset, split=_draw(dataset.patients, seed))
         if dataset.group_by == "case_ids":
-            warnings.warn("No patient_ids: every case counts as a patient of its own.", stacklevel=2)
+            warnings.warn(
+                "No patient_ids: every case counts as a patient of its own.", stacklevel=2
+            )
     assert dataset.split is not None
     unknown = sorted(set(dataset.split.tolist()) - set(NAMES))
     require(not unknown, "split", f"of {', '.join(NAMES)}", unknown)

@@ -1,6 +1,7 @@
 """Checks of arrays before they become a `Dataset`."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ def check_arrays(
     patients: Any,
     columns: dict[str, Any],
 ) -> Dataset:
-    """`Dataset.from_arrays`: every check, every default of a column, cases without a rater left out."""
+    """`Dataset.from_arrays`: every check and default; cases without a rater are left out."""
     images = check_images(images)
     masks = _shaped_masks(masks, images)
     count, num_raters = masks.shape[:2]
@@ -52,7 +53,12 @@ def check_images(images: Any) -> np.ndarray:
     require(numeric, "images", "an array of real numbers", f"dtype {images.dtype}")
     if images.dtype.kind == "f":
         bad = np.flatnonzero(~np.isfinite(images).all(axis=(1, 2, 3)))
-        require(not bad.size, "images", "finite", f"NaN or infinity in {bad.size} image(s), first {bad[:1]}")
+        require(
+            not bad.size,
+            "images",
+            "finite",
+            f"NaN or infinity in {bad.size} image(s), first {bad[:1]}",
+        )
     return images
 
 
@@ -117,10 +123,10 @@ def _column(values: Any, name: str, count: int, default: np.ndarray) -> np.ndarr
 
 
 def _without_unannotated(dataset: Dataset) -> Dataset:
-    from dataclasses import replace
-
     seen = dataset.annotated.any(axis=1)
-    require(bool(seen.any()), "masks", "annotated by at least one rater", "no annotated mask at all")
+    require(
+        bool(seen.any()), "masks", "annotated by at least one rater", "no annotated mask at all"
+    )
     if seen.all():
         return dataset
     kept = dataset.take(np.flatnonzero(seen))

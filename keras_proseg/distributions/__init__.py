@@ -3,7 +3,7 @@
 import keras
 
 if keras.backend.backend() == "tensorflow":
-    from keras_proseg.distributions.tensorflow import Dirichlet, DiagonalNormal, standard_normal
+    from keras_proseg.distributions.tensorflow import DiagonalNormal, Dirichlet, standard_normal
 else:
     raise ImportError(
         "keras_proseg runs on the TensorFlow backend: expected KERAS_BACKEND=tensorflow. "

@@ -52,5 +52,3 @@ def make_image_decoder(config: ModelConfig) -> keras.layers.Layer | None:
     if config.image_decoder == "unet":
         return UNetImageDecoder(config, name="image_decoder")
     return LightImageDecoder(config.image_channels, config.ambiguity_stride, name="image_decoder")
-
-

@@ -1,0 +1,123 @@
+"""The door: `keras-proseg`. Heavy imports live inside the commands; errors leave in one line."""
+
+import os
+import sys
+import warnings
+from typing import Any
+
+import click
+
+from keras_proseg import __version__
+from keras_proseg.errors import ProSegError
+
+from .options import config_options
+
+
+class Door(click.Group):
+    """Turns the library's errors into one clear line and the right exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Runs the command quietly: TensorFlow's start-up chatter helps nobody."""
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+        warnings.showwarning = _one_line_warning
+        try:
+            return super().invoke(ctx)
+        except ProSegError as error:
+            _fail(error, error.exit_code)
+        except MemoryError:
+            _fail("The data must fit in memory. Received: not enough memory", 1)
+        except OSError as error:
+            _fail(f"Files must be readable and writable. Received: {error}", 1)
+
+
+def _fail(message: Any, code: int) -> None:
+    click.echo(f"Error: {' '.join(str(message).split())}", err=True)
+    sys.exit(code)
+
+
+def _one_line_warning(message: Any, category: Any, *_: Any, **__: Any) -> None:
+    if issubclass(category, UserWarning) and "shuffle=True" not in str(message):
+        click.echo(f"Warning: {message}", err=True)
+
+
+@click.group(cls=Door, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="keras-proseg")
+def main() -> None:
+    """Personalised and diverse segmentation from many raters (ProSeg)."""
+
+
+@main.command()
+@click.option("--data", metavar="lidc|FILE.npz", help="What to train on.")
+@click.option("--out", metavar="RUN", help="Run directory [default: runs/<date>-<source>].")
+@click.option("--resume", metavar="RUN", help="Go on with a run that was stopped.")
+@config_options
+def train(data: str | None, out: str | None, resume: str | None, **settings: Any) -> None:
+    """Train, validate and leave a run directory with metrics and a picture."""
+    settings = {name: value for name, value in settings.items() if value is not None}
+    if (data is None) == (resume is None):
+        raise click.UsageError("Give either --data or --resume RUN.")
+    if resume and (settings or out):
+        raise click.UsageError("--resume goes on with the run's own settings: give it alone.")
+    from keras_proseg import training
+
+    from .report import print_run
+
+    if resume:
+        run = training.resume(resume, log=click.echo)
+    else:
+        run = training.train(str(data), out, log=click.echo, **settings)
+    print_run(run)
+
+
+@main.command()
+@click.argument("run")
+@click.argument("image")
+@click.option("--out", required=True, metavar="DIR", help="A new or empty folder.")
+@click.option("--rater", help="Draw as this rater would; by default as anyone might.")
+@click.option("--num-samples", default=16, show_default=True, type=click.IntRange(1))
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
+def sample(run: str, image: str, out: str, rater: str | None, num_samples: int, seed: int) -> None:
+    """Draw segmentations of IMAGE (.npz, .npy, .png, .nii, .nii.gz) with a trained RUN."""
+    from keras_proseg.images import sample_file
+
+    written = sample_file(run, image, out, _name_or_index(rater), num_samples, seed)
+    for path in written:
+        click.echo(path)
+
+
+@main.command()
+@click.argument("run")
+@click.option("--data", metavar="SOURCE", help="Other data [default: the run's own].")
+@click.option("--split", type=click.Choice(["train", "val", "test", "all"]))
+@click.option("--num-samples", default=50, show_default=True, type=click.IntRange(1))
+@click.option("--out", metavar="DIR", help="Folder for metrics.json and cases.csv.")
+def evaluate(
+    run: str, data: str | None, split: str | None, num_samples: int, out: str | None
+) -> None:
+    """Score a trained RUN with every metric, on its validation cases by default."""
+    from keras_proseg.training import evaluate_run
+
+    from .report import print_table
+
+    summary = evaluate_run(run, data, split, num_samples, out)
+    print_table(summary, f"{summary['split']} cases of {summary['source']}")
+
+
+@main.command()
+@click.argument("run")
+@click.option("--out", required=True, metavar="DIR", help="Writes DIR/1/saved_model.pb.")
+@click.option("--num-samples", default=16, show_default=True, type=click.IntRange(1))
+def export(run: str, out: str, num_samples: int) -> None:
+    """Export a trained RUN as a SavedModel for TensorFlow Serving."""
+    from keras_proseg.export import export_saved_model
+
+    click.echo(export_saved_model(run, out, num_samples))
+
+
+def _name_or_index(rater: str | None) -> str | int | None:
+    return int(rater) if rater is not None and rater.isdigit() else rater
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+"""Click options made from the configuration's fields: every default and help text lives there."""
+
+import re
+import types
+import typing
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Any
+
+import click
+
+from keras_proseg.config import CHOICES as MODEL_CHOICES
+from keras_proseg.config import PRESETS, ModelConfig, TrainConfig
+
+MODEL_FIELDS = (
+    "backbone", "width", "image_decoder", "ambiguity_stride", "raters_per_step", "mean_samples",
+    "diverse", "nll_weight", "dice_weight", "beta_tau", "beta_z",
+)  # fmt: skip
+CHOICES = MODEL_CHOICES | {
+    "preset": PRESETS,
+    "rater_order": ("area", "given"),
+    "images": ("auto", "ct", "phantom"),
+}
+
+
+def config_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds `--field` for every field of `TrainConfig` and the ones of `ModelConfig` people tune."""
+    chosen: list[tuple[type, Any]] = [(TrainConfig, f) for f in fields(TrainConfig)]
+    chosen += [(ModelConfig, f) for f in fields(ModelConfig) if f.name in MODEL_FIELDS]
+    for owner, item in reversed(chosen):
+        flag = "--" + item.name.replace("_", "-")
+        kind = _type(owner, item.name)
+        flag = f"{flag}/--no-{flag[2:]}" if kind is bool else flag
+        text = _help(owner, item.name)
+        command = click.option(flag, type=kind, default=None, help=text)(command)
+    return command
+
+
+def _type(owner: type, name: str) -> Any:
+    if name in CHOICES:
+        return click.Choice([c for c in CHOICES[name] if c])
+    kind = typing.get_type_hints(owner)[name]
+    if isinstance(kind, types.UnionType):
+        kind = next(k for k in typing.get_args(kind) if k is not type(None))
+    return kind
+
+
+def _help(owner: type, name: str) -> str:
+    """The attribute's sentence in the docstring, and its default."""
+    found = re.search(rf"\n +{name}: (.*?)(?=\n +\w+: |\n\s*$)", owner.__doc__ or "", re.S)
+    text = " ".join(found.group(1).replace("`", "").split()) if found else ""
+    default = getattr(owner, name)
+    return text if default is None else f"{text} [default: {default}]"

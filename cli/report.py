@@ -1,0 +1,49 @@
+"""What a command prints at its end."""
+
+from typing import Any
+
+import click
+
+
+def print_table(summary: dict[str, Any], title: str) -> None:
+    """Prints the metrics with their intervals; says so when the pixels are simulated."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from keras_proseg.evaluation import table
+
+    grid = Table(title=title, title_justify="left")
+    for name in ("metric", "mean", "95 % interval"):
+        grid.add_column(name, justify="left" if name == "metric" else "right")
+    for row in table(summary):
+        grid.add_row(*row)
+    Console().print(grid)
+    counts = f"{summary['num_cases']} cases of {summary['num_patients']} patients"
+    click.echo(f"{counts}, {summary['num_samples']} samples each.")
+    if summary["images"] == "phantom":
+        click.echo("Pixels are SIMULATED (labels are real): these are no results on LIDC CT.")
+
+
+def print_run(run: Any) -> None:
+    """The table of a finished run, how long it trained, and what to do next."""
+    from keras_proseg.files import read_json
+
+    summary = read_json(run.path / "metrics.json")
+    config = run.config
+    title = "Validation patients (the best checkpoint was chosen on them)"
+    print_table(_numbers(summary), title)
+    size = config["train"]["batch_size"]
+    epochs = summary["steps"] * size / config["data"]["split"]["train"]
+    click.echo(f"Trained {summary['steps']} steps, {epochs:.1f} epochs.", nl=False)
+    click.echo(" Train fully with, for example, --epochs 100.")
+    click.echo(f"Run: {run.path}")
+    click.echo(f"Picture: {run.path / 'samples.png'}")
+
+
+def _numbers(summary: dict[str, Any]) -> dict[str, Any]:
+    def number(value: Any) -> Any:
+        if isinstance(value, list):
+            return [number(v) for v in value]
+        return float("nan") if value is None else value
+
+    return {name: number(value) for name, value in summary.items()}

@@ -1,0 +1,46 @@
+import numpy as np
+import pytest
+
+from keras_proseg.data.augment import augment, draw_augmentation
+from keras_proseg.data.dataset import Dataset
+from keras_proseg.data.pipeline import BatchReader, training_pipeline
+
+
+@pytest.fixture
+def reader(arrays):
+    return BatchReader(Dataset.from_arrays(**arrays), batch_size=5, seed=3)
+
+
+def test_every_epoch_sees_every_case_once(reader):
+    rows = np.concatenate([reader.indices(step) for step in range(24)])
+    for epoch in rows.reshape(5, 24):
+        assert sorted(epoch) == list(range(24))
+    assert (rows[:24] != rows[24:48]).any()
+
+
+def test_a_pipeline_started_later_gives_the_same_batches(reader):
+    late = next(iter(training_pipeline(reader, 3, True)))
+    batches = iter(training_pipeline(reader, 0, True))
+    early = [next(batches) for _ in range(4)][3]
+    for name in ("image", "masks", "annotated"):
+        np.testing.assert_array_equal(early[name], late[name])
+
+
+def test_masks_move_with_the_image():
+    """An image that is its own mask stays so: one map for both."""
+    disc = np.zeros((8, 33, 33, 1), np.float32)
+    disc[:, 5:15, 10:28] = 1
+    draws = draw_augmentation([0], 8, 33, 33) | {"gain": np.float32(1), "shift": np.float32(0)}
+    masks = disc[:, None].astype(np.uint8)
+    batch = augment({"image": disc, "masks": masks, "annotated": np.ones((8, 1), bool)} | draws)
+    image, mask = np.asarray(batch["image"]), np.asarray(batch["masks"])[:, 0]
+    assert ((image > 0.5) != (mask > 0)).mean() < 0.01
+    np.testing.assert_allclose(mask.sum(axis=(1, 2, 3)), 180, rtol=0.1)
+    assert len({m.tobytes() for m in mask}) == 8
+
+
+def test_augmentation_off_gives_the_raw_cases(reader):
+    batch = next(iter(training_pipeline(reader, 0, False)))
+    rows = reader.indices(0)
+    np.testing.assert_array_equal(batch["image"], reader.dataset.images[rows])
+    np.testing.assert_array_equal(batch["masks"], reader.dataset.masks[rows])

@@ -1,0 +1,65 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_proseg.config import IntensityConfig, ModelConfig
+from keras_proseg.errors import UsageError
+from keras_proseg.layers.backbone import make_backbone
+from keras_proseg.layers.image_decoder import make_image_decoder
+from keras_proseg.layers.intensity import (
+    IntensityScaling,
+    pad_to_multiple,
+    unfold_blocks,
+    upsample,
+)
+
+
+def test_upsample_is_bilinear():
+    grid = np.random.default_rng(0).normal(size=(2, 5, 3, 4)).astype("float32")
+    expected = tf.image.resize(grid, (20, 12), "bilinear")
+    np.testing.assert_allclose(upsample(grid, 4), expected, atol=1e-5)
+
+
+def test_unfold_blocks_is_depth_to_space():
+    blocks = np.random.default_rng(0).normal(size=(2, 3, 5, 12)).astype("float32")
+    np.testing.assert_array_equal(unfold_blocks(blocks, 2), tf.nn.depth_to_space(blocks, 2))
+
+
+def test_padding_repeats_the_edge():
+    image = np.random.default_rng(0).normal(size=(1, 5, 8, 2)).astype("float32")
+    expected = np.pad(image, ((0, 0), (0, 3), (0, 0), (0, 0)), "edge")
+    np.testing.assert_array_equal(pad_to_multiple(image, 8), expected)
+
+
+@pytest.mark.parametrize(
+    ("intensity", "expected"),
+    [
+        (IntensityConfig("divide", scale=50.0), [-2.0, 2.0]),
+        (IntensityConfig("window", center=0.0, width=100.0), [-1.0, 1.0]),
+        (IntensityConfig("zscore", mean=20.0, std=40.0), [-3.0, 2.0]),
+    ],
+)
+def test_intensities(intensity, expected):
+    image = np.array([-100.0, 100.0], "int16").reshape(1, 1, 2, 1)
+    np.testing.assert_allclose(np.ravel(IntensityScaling(intensity)(image)), expected)
+
+
+@pytest.mark.parametrize("backbone", ["light", "resnet34"])
+def test_backbone_shapes_are_the_ones_it_promises(backbone):
+    config = ModelConfig(backbone=backbone, width=4, ambiguity_stride=8)
+    unet = make_backbone(config)
+    unet.build((None, None, None, 1))
+    features, context = unet(np.zeros((2, 64, 64, 1), "float32"))
+    promised = unet.compute_output_shape((None, None, None, 1))
+    assert features.shape[1] == 64 // unet.finest
+    assert context.shape[1] == 8
+    assert (features.shape[-1], context.shape[-1]) == (promised[0][-1], promised[1][-1])
+
+
+def test_unknown_stride_is_refused():
+    with pytest.raises(UsageError, match="ambiguity_stride"):
+        make_backbone(ModelConfig(ambiguity_stride=3))
+
+
+def test_no_image_decoder():
+    assert make_image_decoder(ModelConfig(image_decoder="none")) is None

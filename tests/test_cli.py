@@ -1,0 +1,110 @@
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from keras_proseg_cli.main import main
+
+import keras_proseg
+
+
+def run(*arguments):
+    return CliRunner().invoke(main, [str(a) for a in arguments], catch_exceptions=False)
+
+
+def test_help_names_every_command_and_is_quick():
+    begin = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "keras_proseg_cli.main", "--help"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert time.perf_counter() - begin < 5
+    for command in ("train", "sample", "evaluate", "export"):
+        assert command in done.stdout
+    for heavy in ("numpy", "keras |", "tensorflow", "rich"):
+        assert heavy not in done.stderr
+
+
+def test_flags_are_the_configuration():
+    text = run("train", "--help").output
+    for flag in ("--rater-order", "--minutes", "--no-augment", "--learning-rate", "--seed"):
+        assert flag in text
+    assert "[default: 16]" in text
+
+
+def test_train_command(tiny_npz, tmp_path):
+    done = run(
+        "train", "--data", tiny_npz, "--out", tmp_path / "r", "--steps", 2, "--width", 4,
+        "--batch-size", 4, "--num-samples", 2, "--val-cases", 2, "--mean-samples", 2,
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    assert "Validation patients" in done.output
+    assert "epochs" in done.output
+    assert "samples.png" in done.output
+    again = run("train", "--resume", tmp_path / "r")
+    assert again.exit_code == 0, again.output
+
+
+def test_evaluate_command(tiny_run):
+    done = run("evaluate", tiny_run.path, "--num-samples", 3, "--split", "test")
+    assert done.exit_code == 0, done.output
+    assert "ged" in done.output
+
+
+def test_export_command(tiny_run, tmp_path):
+    done = run("export", tiny_run.path, "--out", tmp_path / "m", "--num-samples", 2)
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "m" / "1" / "saved_model.pb").is_file()
+    assert run("export", tiny_run.path, "--out", tmp_path / "m").exit_code == 2
+
+
+def test_sample_command(tiny_run, tmp_path):
+    np.save(tmp_path / "image.npy", np.zeros((32, 32, 1), "float32"))
+    done = run(
+        "sample", tiny_run.path, tmp_path / "image.npy", "--out", tmp_path / "o", "--rater", "bob",
+        "--num-samples", 2,
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    assert np.load(tmp_path / "o" / "masks.npy").shape == (1, 2, 32, 32, 1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["train"], 2, "--data or --resume"),
+        (["train", "--data", "lidc", "--resume", "x"], 2, "--data or --resume"),
+        (["train", "--resume", "x", "--steps", "3"], 2, "own settings"),
+        (["train", "--data", "none.npz"], 2, "existing .npz"),
+        (["train", "--data", "x.mat"], 2, "lidc"),
+        (["train", "--data", "lidc", "--steps", "-2"], 2, "above 0"),
+        (["train", "--data", "lidc", "--preset", "x"], 2, "published"),
+        (["train", "--data", "{data}", "--out", "{run}"], 2, "new or empty"),
+        (["train", "--resume", "{tmp}"], 1, "run directory"),
+        (["evaluate", "{tmp}"], 1, "run directory"),
+        (["evaluate", "{run}", "--data", "{broken}"], 1, "whole .npz"),
+        (["sample", "{run}", "none.png", "--out", "{tmp}/o"], 2, "existing file"),
+        (["sample", "{run}", "{data}", "--out", "{tmp}/o", "--rater", "zoe"], 2, "ann, bob, cy"),
+        (["sample", "{run}", "{broken}", "--out", "{tmp}/o"], 1, "whole .npz"),
+        (["sample", "{run}", "{data}", "--out", "{tmp}"], 2, "new or empty"),
+        (["export", "{tmp}", "--out", "{tmp}/m"], 1, "run directory"),
+    ],
+)
+def test_mistakes_are_one_clear_line(arguments, code, words, tiny_run, tiny_npz, tmp_path):
+    broken = tmp_path / "broken.npz"
+    broken.write_bytes(tiny_npz.read_bytes()[:1000])
+    places = {"tmp": tmp_path, "run": tiny_run.path, "data": tiny_npz, "broken": broken}
+    done = run(*[a.format(**places) for a in arguments])
+    assert done.exit_code == code, done.output
+    assert words in done.output
+    assert "Traceback" not in done.output
+    assert not (tmp_path / "o").exists()
+
+
+def test_public_names_are_all_there():
+    for name in keras_proseg.__all__:
+        assert getattr(keras_proseg, name) is not None
+    assert "train" in dir(keras_proseg)
+    with pytest.raises(AttributeError):
+        _ = keras_proseg.nothing

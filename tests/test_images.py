@@ -1,0 +1,63 @@
+import nibabel
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_proseg.errors import ProSegError, UsageError
+from keras_proseg.images import read_image, sample_file
+
+IMAGE = np.random.default_rng(0).normal(0, 10, (20, 30)).astype("float32")
+
+
+def test_nifti_comes_back_in_place(tiny_run, tmp_path):
+    affine = np.diag([0.7, 0.6, 2.5, 1.0])
+    affine[:3, 3] = (5, -7, 11)
+    volume = np.stack([IMAGE, IMAGE + 5], axis=2)
+    nibabel.save(nibabel.Nifti1Image(volume, affine), tmp_path / "ct.nii.gz")
+    files = sample_file(tiny_run.path, tmp_path / "ct.nii.gz", tmp_path / "out", "ann", 2)
+    masks = nibabel.load(tmp_path / "out" / "masks_sample001.nii.gz")
+    np.testing.assert_allclose(masks.affine, affine)
+    assert masks.shape == (20, 30, 2)
+    assert len(files) == 5
+    again = nibabel.load(tmp_path / "out" / "probabilities_sample001.nii.gz")
+    np.testing.assert_array_equal(again.get_fdata() > 0.5, masks.get_fdata() > 0)
+
+
+@pytest.mark.parametrize("kind", ["npz", "npy", "png"])
+def test_other_kinds(tiny_run, tmp_path, kind):
+    path = tmp_path / f"image.{kind}"
+    if kind == "npz":
+        np.savez(path, images=IMAGE[None, :, :, None])
+    elif kind == "npy":
+        np.save(path, IMAGE)
+    else:
+        Image.fromarray(np.clip(IMAGE + 100, 0, 255).astype("uint8")).save(path)
+    files = sample_file(tiny_run.path, path, tmp_path / "out", None, 2, seed=1)
+    assert {f.name for f in files} >= {"samples.png"}
+    assert len(files) == (5 if kind == "png" else 3)
+    assert all(f.is_file() for f in files)
+
+
+@pytest.mark.parametrize("name", ["a.npy", "a.png", "a.nii", "a.npz"])
+def test_damaged_images(tmp_path, name):
+    (tmp_path / name).write_bytes(b"not an image")
+    with pytest.raises(ProSegError, match="whole"):
+        read_image(tmp_path / name)
+
+
+def test_refused_images(tmp_path, tiny_run):
+    (tmp_path / "a.jpg").write_bytes(b"")
+    with pytest.raises(UsageError, match="must end in"):
+        read_image(tmp_path / "a.jpg")
+    np.savez(tmp_path / "a.npz", image=IMAGE)
+    with pytest.raises(ProSegError, match="array `images`"):
+        read_image(tmp_path / "a.npz")
+    np.save(tmp_path / "a.npy", IMAGE[0])
+    with pytest.raises(ProSegError, match=r"\(N, H, W, C\)"):
+        read_image(tmp_path / "a.npy")
+    np.save(tmp_path / "rgb.npy", np.stack([IMAGE] * 3, axis=-1))
+    with pytest.raises(ProSegError, match="rgb.npy"):
+        sample_file(tiny_run.path, tmp_path / "rgb.npy", tmp_path / "o")
+    nibabel.save(nibabel.Nifti1Image(np.zeros((4, 4, 4, 2)), np.eye(4)), tmp_path / "a.nii")
+    with pytest.raises(ProSegError, match="2-D or 3-D"):
+        read_image(tmp_path / "a.nii")

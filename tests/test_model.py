@@ -1,0 +1,220 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_proseg import ModelConfig, ProSeg, ProSegError, UsageError
+from keras_proseg.config import preset_configs
+from keras_proseg.optimizers import PREFERENCE_NAME, make_optimizer, rate_factor
+
+
+def batch(size=4, raters=3, pixels=32, seed=0):
+    rng = np.random.default_rng(seed)
+    return {
+        "image": rng.normal(size=(size, pixels, pixels, 1)).astype("float32"),
+        "masks": rng.integers(0, 2, (size, raters, pixels, pixels, 1)).astype("uint8"),
+        "annotated": np.ones((size, raters), bool),
+    }
+
+
+def tiny(**settings):
+    keras.utils.set_random_seed(0)
+    return ProSeg(raters=["ann", "bob", "cy"], **({"width": 4, "mean_samples": 3} | settings))
+
+
+VARIANTS = [
+    {},
+    {"ambiguity_per_rater": True, "raters_per_step": 1},
+    {"preference_mode": "concat", "decoder_features": False, "image_decoder": "none"},
+    {"num_classes": 2, "stem": 1, "dice_background": True, "reduction": "sum"},
+    {"mask_l2": 1e-3, "diverse": "prior", "raters_per_step": 2},
+]
+
+
+@pytest.mark.parametrize("settings", VARIANTS)
+def test_every_variant_trains_saves_and_reloads(settings, tmp_path):
+    model, data = tiny(**settings), batch()
+    if settings.get("num_classes"):
+        data["masks"] = np.repeat(data["masks"], 2, axis=-1)
+    model.compile()
+    history = model.fit(tf.data.Dataset.from_tensors(data).repeat(3), verbose=0)
+    assert np.isfinite(list(history.history.values())).all()
+    model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    image = data["image"]
+    np.testing.assert_allclose(again.predict(image, verbose=0), model.predict(image, verbose=0))
+    np.testing.assert_array_equal(
+        again.sample(image, None, 5, seed=4), model.sample(image, None, 5, seed=4)
+    )
+    assert int(again.steps_seen) == 3
+    assert len(again.optimizer.variables) == len(model.optimizer.variables)
+
+
+@pytest.mark.parametrize("decoder", ["light", "unet"])
+def test_published_preset_takes_a_step(decoder):
+    config, _ = preset_configs("published", raters=("a", "b"), image_decoder=decoder)
+    model = ProSeg(config=config)
+    model.compile()
+    logs = model.train_on_batch(batch(1, raters=2), return_dict=True)
+    assert np.isfinite(logs["loss"])
+    assert config.tau_size == 4
+
+
+def test_summary_and_evaluate_work(capsys):
+    model = tiny()
+    model.compile()
+    model.summary()
+    assert "mask_decoder" in capsys.readouterr().out
+    data = tf.data.Dataset.from_tensors(batch())
+    first, second = (model.evaluate(data, verbose=0, return_dict=True) for _ in range(2))
+    assert first == second
+    parts = ("nll_mask", "nll_image", "nll_rater", "kl_tau", "kl_z")
+    assert first["elbo"] == pytest.approx(-sum(first[name] for name in parts), rel=1e-5)
+
+
+def test_missing_raters_have_no_part_in_loss_or_gradient():
+    model, data = tiny(), batch()
+    data["annotated"][:, 2] = False
+
+    def loss_and_gradients():
+        with tf.GradientTape() as tape:
+            loss = model.compute_terms_and_loss(data, training=False)[1]
+        return loss, tape.gradient(loss, model.trainable_variables)
+
+    loss, gradients = loss_and_gradients()
+    data["masks"][:, 2] = 1 - data["masks"][:, 2]
+    loss2, gradients2 = loss_and_gradients()
+    assert float(loss) == float(loss2)
+    for one, two in zip(gradients, gradients2, strict=True):
+        np.testing.assert_array_equal(one, two)
+    rows = gradients[[v.path for v in model.trainable_variables].index(
+        model.preference.concentration.path
+    )]  # fmt: skip
+    assert not np.asarray(rows)[2].any()
+    assert np.asarray(rows)[:2].any()
+
+
+def test_seed_contract():
+    model, image = tiny(), batch(2)["image"]
+    one, two = (model.sample(image[0], "bob", 4, seed=9) for _ in range(2))
+    np.testing.assert_array_equal(one, two)
+    assert one.shape == (4, 32, 32, 1)
+    assert one.dtype == np.float32
+    assert (one != model.sample(image[0], "bob", 4, seed=10)).any()
+    assert (model.sample(image[0], "bob", 4) != model.sample(image[0], "bob", 4)).any()
+
+
+def test_an_image_does_not_depend_on_its_batch():
+    model, image = tiny(), batch(3)["image"]
+    together = model.sample(image, ["ann", 2, "bob"], 4, seed=1)
+    for index, rater in enumerate((0, "cy", 1)):
+        alone = model.sample(image[index], rater, 4, seed=1)
+        np.testing.assert_allclose(together[index], alone, atol=1e-5)
+
+
+@pytest.mark.parametrize(("height", "width"), [(32, 32), (33, 47), (7, 20)])
+def test_any_size_goes_in_and_comes_out(height, width):
+    image = np.random.default_rng(0).normal(size=(2, height, width, 1)).astype("float32")
+    assert tiny().predict(image, verbose=0).shape == (2, height, width, 1)
+
+
+def test_variance_splits_exactly():
+    model, image = tiny(), batch(2)["image"]
+    maps = model.uncertainty(image)
+    draws = np.stack([model.sample(image, r, 3, seed=752) for r in range(3)], axis=1)
+    np.testing.assert_allclose(maps["total"], draws.var(axis=(1, 2)), atol=1e-6)
+    np.testing.assert_allclose(maps["between_rater"], draws.mean(2).var(1), atol=1e-6)
+    np.testing.assert_array_equal(maps["total"], maps["between_rater"] + maps["boundary"])
+    np.testing.assert_allclose(maps["mean"], model.predict(image, verbose=0), atol=1e-6)
+    np.testing.assert_allclose(model.predict_rater(image, 1), draws[:, 1].mean(1), atol=1e-6)
+    assert model.predict_rater(image[0], "bob").shape == (32, 32, 1)
+    assert model.uncertainty(image[0])["total"].shape == (32, 32, 1)
+
+
+def test_both_latents_move_the_samples():
+    model, image = tiny(), batch(1)["image"][0]
+    still = model.sample(image, "ann", 6, seed=0, ambiguity_scale=0.0)
+    moved = model.sample(image, "ann", 6, seed=0)
+    assert still.std(axis=0).max() > 1e-4  # tau alone
+    assert (still != moved).any()
+
+
+def test_diverse_samples_take_every_rater_equally_often():
+    ids, _ = tiny()._draw_preferences(None, 1, 12, seed=5)
+    assert np.bincount(ids[0]).tolist() == [4, 4, 4]
+
+
+@pytest.mark.parametrize("rater", ["dan", 3, -1, 1.5, True])
+def test_unknown_raters(rater):
+    with pytest.raises(UsageError, match="ann, bob, cy or 0 to 2"):
+        tiny().sample(batch(1)["image"][0], [rater])
+
+
+def test_bad_calls():
+    model, image = tiny(), batch(2)["image"]
+    with pytest.raises(UsageError, match="num_samples"):
+        model.sample(image, 0, 0)
+    with pytest.raises(UsageError, match="name 2 raters"):
+        model.sample(image, ["ann"])
+    with pytest.raises(UsageError, match="Received: None"):
+        model.predict_rater(image, None)
+    with pytest.raises(ProSegError, match="image must be"):
+        model.sample(image[..., 0])
+    with pytest.raises(ProSegError, match="finite"):
+        model.sample(np.full_like(image, np.nan))
+    with pytest.raises(ProSegError, match="Received: none"):
+        ProSeg()
+
+
+@pytest.mark.parametrize(
+    "settings", [{"backbone": "vgg"}, {"widht": 3}, {"width": 0}, {"raters": ["a", "a"]}]
+)
+def test_bad_settings(settings):
+    with pytest.raises(UsageError, match="Received: "):
+        preset_configs("default", **settings)
+    with pytest.raises(UsageError, match="above 0"):
+        preset_configs("default", steps=-1)
+
+
+def test_a_non_finite_step_is_skipped_and_counted():
+    model, bad = tiny(), batch()
+    model.compile()
+    model.train_on_batch(batch())
+    before = [w.numpy() for w in model.trainable_variables]
+    bad["image"][0] = np.inf
+    logs = model.train_on_batch(bad, return_dict=True)
+    for old, new in zip(before, model.trainable_variables, strict=True):
+        np.testing.assert_array_equal(old, new)
+    assert np.isfinite(logs["loss"])
+    assert (int(model.steps_skipped), int(model.bad_steps)) == (1, 1)
+    model.train_on_batch(batch())
+    assert (int(model.steps_skipped), int(model.bad_steps)) == (1, 0)
+
+
+def test_repeated_non_finite_steps_stop_the_training():
+    model, bad = tiny(max_bad_steps=2), batch()
+    model.compile()
+    bad["image"][:] = np.nan
+    with pytest.raises(ProSegError, match="2 non-finite steps"):
+        model.fit(tf.data.Dataset.from_tensors(bad).repeat(5), verbose=0)
+
+
+def test_two_learning_rates_and_their_schedule():
+    model = tiny()
+    optimizer = make_optimizer()
+    model.compile(optimizer)
+    model.train_on_batch(batch())
+    small = next(o for o in optimizer.optimizers if o.name == PREFERENCE_NAME)
+    paths = {v.path for v in small._trainable_variables}
+    assert paths == {
+        v.path for v in model.trainable_variables if "preference/" in v.path
+        or "rater_classifier/" in v.path
+    }  # fmt: skip
+    assert [rate_factor(s, 100, 10) for s in (0, 100)] == [pytest.approx(0.1), 0]
+    assert rate_factor(50, 100, 10) == pytest.approx(0.5)
+    assert rate_factor(9, float("inf"), 10) == 1
+
+
+def test_settings_survive_a_round_trip():
+    config = ModelConfig(raters=("a", "b"), width=4)
+    assert ProSeg.from_config(ProSeg(config=config).get_config()).settings == config

@@ -1,0 +1,52 @@
+import numpy as np
+import pytest
+from scipy import stats
+
+from keras_proseg import objective as obj
+from keras_proseg.config import ModelConfig
+
+RNG = np.random.default_rng(0)
+
+
+def test_bernoulli_nll_is_scipys():
+    mask = RNG.integers(0, 2, (2, 3, 4, 5, 1)).astype("float32")
+    logits = RNG.normal(size=mask.shape).astype("float32")
+    expected = -stats.bernoulli.logpmf(mask, 1 / (1 + np.exp(-logits))).sum(axis=(2, 3, 4))
+    np.testing.assert_allclose(obj.bernoulli_nll(mask, logits), expected, rtol=1e-5)
+
+
+def test_gaussian_nll_is_scipys():
+    image, mean = RNG.normal(size=(2, 2, 4, 5, 1)).astype("float32")
+    expected = -stats.norm.logpdf(image, mean, 0.7).sum(axis=(1, 2, 3))
+    np.testing.assert_allclose(obj.gaussian_nll(image, mean, 0.7), expected, rtol=1e-5)
+
+
+def test_soft_dice_of_a_perfect_and_an_opposite_mask():
+    mask = np.zeros((1, 1, 8, 8, 1), "float32")
+    mask[..., :4, :, :] = 1
+    perfect = obj.soft_dice_loss(mask, (mask - 0.5) * 200, True)
+    opposite = obj.soft_dice_loss(mask, (0.5 - mask) * 200, False)
+    assert float(perfect[0, 0]) == pytest.approx(0, abs=1e-5)
+    assert float(opposite[0, 0]) == pytest.approx(1 - 1 / 65, abs=1e-5)
+
+
+def test_missing_raters_do_not_count():
+    values = np.array([[1.0, 5.0], [3.0, np.inf]], "float32")
+    annotated = np.array([[True, True], [True, False]])
+    np.testing.assert_allclose(obj.annotated_mean(values, annotated), [3.0, 3.0])
+
+
+def test_objective_with_all_weights_one_is_the_negative_bound():
+    values = RNG.uniform(1, 9, (6, 2)).astype("float32")
+    terms = obj.ElboTerms(*values, num_pixels=16.0, num_latents=4.0)
+    config = ModelConfig(
+        reduction="sum", dice_weight=0, image_weight=1, rater_weight=1, beta_tau=1, beta_z=1
+    )
+    constant = 16 * obj.LOG_2PI / 2
+    np.testing.assert_allclose(obj.objective(terms, config), -terms.elbo() - constant, rtol=1e-5)
+
+
+def test_mean_reduction_divides_by_pixels_and_latents():
+    terms = obj.ElboTerms(16.0, 16 * obj.LOG_2PI / 2, 0.0, 0.0, 4.0, 0.25, 16.0, 4.0)
+    config = ModelConfig(nll_weight=2.0, dice_weight=1.0, beta_z=0.5)
+    assert float(obj.objective(terms, config)) == pytest.approx(2 + 0.25 + 0.5, rel=1e-5)

@@ -1,0 +1,132 @@
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from conftest import TINY, tiny_arrays
+
+from keras_proseg import Dataset, ProSegError, UsageError, evaluate, load
+from keras_proseg.runs import Run
+from keras_proseg.training import evaluate_run, resume, train
+
+
+def test_a_run_holds_what_it_promises(tiny_run):
+    names = {p.name for p in tiny_run.path.iterdir()}
+    assert names == {
+        "config.json", "plan.json", "history.csv", "best.keras", "last.keras", "metrics.json",
+        "cases.csv", "samples.png",
+    }  # fmt: skip
+    metrics = json.loads((tiny_run.path / "metrics.json").read_text())
+    assert metrics["split"] == "val"
+    assert {"ged", "ged_ci", "dice_rater/ann", "num_samples", "images", "cpu_seconds"} <= set(
+        metrics
+    )
+    assert metrics["num_samples"] == 4
+    config = tiny_run.config
+    assert config["versions"]["backend"] == "tensorflow"
+    assert set(config["data"]["split"]) == {"train", "val", "test"}
+    assert [row["step"] for row in tiny_run.history()][-1] == 8
+    rows = list(csv.DictReader((tiny_run.path / "cases.csv").open()))
+    assert len(rows) == metrics["num_cases"]
+    assert (tiny_run.path / "samples.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_learning_finds_the_discs_and_the_raters(tmp_path):
+    """What is learnt is real: sizes in the raters' order, and better than any one mask for all."""
+    dataset = Dataset.from_arrays(**tiny_arrays(60), patients=np.arange(60) // 2)
+    settings = TINY | {"width": 8, "steps": 150, "learning_rate": 3e-3, "validations": 1}
+    run = train(dataset, tmp_path / "run", log=lambda line: None, **settings)
+    model = load(run.path)
+    images = tiny_arrays(8, seed=5)
+    means = np.stack([model.predict_rater(images["images"], k) > 0.5 for k in range(3)], axis=1)
+    areas = means.sum(axis=(0, 2, 3, 4))
+    assert areas[0] < areas[1] < areas[2]
+    fresh = Dataset.from_arrays(**images)
+    summary, rows = evaluate(model, fresh, 12, progress=False)
+    assert summary["dice_rater"] > 0.75
+    assert summary["ged"] < 0.5
+    assert len(rows) == 8
+    with pytest.raises(UsageError, match="trained on arrays"):
+        resume(run.path)
+    changed = Dataset.from_arrays(**tiny_arrays(60, seed=9), patients=np.arange(60) // 2)
+    with pytest.raises(ProSegError, match="changed data"):
+        resume(run.path, changed)
+
+
+def test_minutes_become_a_plan_of_steps(tiny_npz, tmp_path):
+    lines = []
+    run = train(str(tiny_npz), tmp_path / "m", lines.append, minutes=0.2, batch_size=4, **TINY)
+    plan = run.plan()
+    assert plan["steps"] >= 12
+    assert run.history()[-1]["step"] == plan["steps"]
+    assert "Plan:" in lines[0]
+
+
+def test_resume_of_a_finished_run_changes_no_loss(tiny_run, tiny_npz):
+    before = tiny_run.history()
+    resume(tiny_run.path, log=lambda line: None)
+    assert tiny_run.history() == before
+
+
+def test_a_killed_run_ends_like_one_never_stopped(tiny_npz, tmp_path):
+    options = ["--steps", "40", "--batch-size", "4", "--width", "4", "--val-cases", "2",
+               "--val-samples", "2", "--num-samples", "2", "--mean-samples", "2"]  # fmt: skip
+    command = [sys.executable, "-m", "keras_proseg_cli.main", "train"]
+    run = [*command, "--data", str(tiny_npz), *options, "--out"]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    subprocess.run([*run, whole], check=True, capture_output=True)
+    process = subprocess.Popen([*run, killed], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not (killed / "best.keras").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (killed / "metrics.json").exists()
+    subprocess.run([*command, "--resume", killed], check=True, capture_output=True)
+    expected, got = Run(whole).history(), Run(killed).history()
+    assert [row["step"] for row in got] == [row["step"] for row in expected]
+    for one, two in zip(expected, got, strict=True):
+        assert two["loss"] == pytest.approx(one["loss"], rel=1e-4)
+        assert two["val_ged"] == pytest.approx(one["val_ged"], abs=0.02)
+    assert json.loads((killed / "metrics.json").read_text())["num_samples"] == 2
+
+
+def test_evaluate_a_run(tiny_run, tiny_npz, tmp_path):
+    summary = evaluate_run(tiny_run.path, split="test", num_samples=3, out=tmp_path / "e")
+    assert summary["split"] == "test"
+    assert (tmp_path / "e" / "metrics.json").is_file()
+    assert evaluate_run(tiny_run.path, str(tiny_npz), num_samples=3)["num_cases"] == 24
+
+
+def test_data_that_does_not_fit_the_run(tiny_run, tmp_path):
+    arrays = tiny_arrays(6)
+    images = np.repeat(arrays["images"], 3, axis=-1)
+    np.savez(tmp_path / "rgb.npz", images=images, masks=arrays["masks"], patient_ids=np.arange(6))
+    with pytest.raises(ProSegError, match="channels, classes"):
+        evaluate_run(tiny_run.path, str(tmp_path / "rgb.npz"))
+
+
+def test_directories_that_are_no_runs(tmp_path, tiny_run):
+    with pytest.raises(ProSegError, match="run directory"):
+        load(tmp_path)
+    (tmp_path / "config.json").write_text('{"package": "other"}')
+    with pytest.raises(ProSegError, match="of keras_proseg"):
+        load(tmp_path)
+    (tmp_path / "config.json").write_text('{"package": "keras_proseg"}')
+    with pytest.raises(ProSegError, match="no such file"):
+        load(tmp_path)
+    with pytest.raises(ProSegError, match="settings of a run"):
+        Run.open(tmp_path).train_config()
+    (tmp_path / "best.keras").write_bytes((tiny_run.path / "best.keras").read_bytes()[:5000])
+    with pytest.raises(ProSegError, match="whole model"):
+        load(tmp_path)
+    with pytest.raises(UsageError, match="new or empty"):
+        Run.create(tmp_path, "x")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ProSegError, match="writable place"):
+        Run.create(tmp_path / "file" / "run", "x")
