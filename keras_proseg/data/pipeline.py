@@ -27,11 +27,12 @@ class BatchReader:
         """Rows (B,) of the cases in batch `step`."""
         places = np.arange(step * self.batch_size, (step + 1) * self.batch_size)
         count = len(self.dataset)
+        epochs, rows = np.divmod(places, count)
         orders = {
-            e: np.random.default_rng([self.seed, e]).permutation(count)
-            for e in map(int, set(epochs))
+            epoch: np.random.default_rng([self.seed, epoch]).permutation(count)
+            for epoch in sorted(set(epochs.tolist()))
         }
-        return np.array([shuffled[e][row] for e, row in zip(epochs.tolist(), rows, strict=True)])
+        return np.array([orders[e][row] for e, row in zip(epochs.tolist(), rows, strict=True)])
 
     def batch(self, step: int) -> dict[str, np.ndarray]:
         """`image` (B, H, W, C), `masks` (B, R, H, W, K), `annotated` (B, R), not augmented."""
