@@ -41,7 +41,7 @@ class ModelConfig:
         image_channels: C.
         backbone: `"light"` or `"resnet34"`.
         width: channels at full resolution; doubled at each of the levels below.
-        depth: number of levels of the light backbone (8 to 128 channels at 16 and 4 levels).
+        depth: number of levels of the light backbone (24 to 96 channels as it stands).
         stem: the light backbone works on the image folded by this factor (1: full resolution).
         preference_size: T; None for 2 R.
         preference_start: raw concentrations at the start, (own slots, other slots).
@@ -74,7 +74,7 @@ class ModelConfig:
     num_classes: int = 1
     image_channels: int = 1
     backbone: str = "light"
-    width: int = 16
+    width: int = 12
     depth: int = 4
     stem: int = 2
     preference_size: int | None = None
@@ -84,7 +84,7 @@ class ModelConfig:
     ambiguity_stride: int = 8
     ambiguity_per_rater: bool = False
     ambiguity_start_scale: float = 1.0
-    decoder_width: int = 16
+    decoder_width: int = 8
     decoder_features: bool = True
     image_decoder: str = "light"
     image_scale: float = 1.0
@@ -144,6 +144,8 @@ PUBLISHED_MODEL: dict[str, Any] = {
     "ambiguity_stride": 1,
     "ambiguity_per_rater": True,
     "decoder_features": False,
+    "width": 16,
+    "decoder_width": 16,
     "nll_weight": 0.0,
     "dice_background": True,
     "image_weight": 2.0,  # 2 * (x - mean)^2 / 2 at scale 1 is the released MSE

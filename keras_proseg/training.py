@@ -47,6 +47,7 @@ def train(
     model_config = fit_config(model_config, dataset)
     facts = _facts(data, dataset)
     run.write_config(model_config, train_config, facts)
+    _announce(dataset, facts, log)
     return _Session(run, model_config, train_config, dataset, log).finish()
 
 
@@ -143,6 +144,16 @@ def _dataset(data: str | Dataset, config: TrainConfig) -> Dataset:
     if isinstance(data, Dataset):
         return split_dataset(data, config.seed)
     return load_dataset(data, config)
+
+
+def _announce(dataset: Dataset, facts: dict[str, Any], log: Any) -> None:
+    if dataset.image_kind == "phantom":
+        log("NOTE: the PIXELS ARE SIMULATED (no DICOM files found); the outlines are real readers'.")
+        log("      What this run scores is not a result on LIDC CT. --dicom DIR uses real CT.")
+    sides = ", ".join(f"{count} {side}" for side, count in facts["split"].items())
+    dropped = f"; {dataset.dropped} without any rater left out" if dataset.dropped else ""
+    log(f"{len(dataset)} cases ({sides}), split by {dataset.group_by}{dropped}.")
+    log(f"Raters: {', '.join(dataset.raters)}")
 
 
 def _facts(data: str | Dataset, dataset: Dataset) -> dict[str, Any]:
