@@ -1,0 +1,45 @@
+"""How fast the input pipeline is, beside the training step that it feeds.
+
+python benchmarks/pipeline.py FILE.npz
+"""
+
+import sys
+import time
+
+import numpy as np
+
+from keras_proseg.config import TrainConfig
+from keras_proseg.data.pipeline import BatchReader, training_pipeline
+from keras_proseg.data.sources import load_dataset
+from keras_proseg.data.split import subset
+from keras_proseg.model import ProSeg
+
+
+def main() -> None:
+    """Prints images per second, and the share of a step that waits for its batch."""
+    cases = subset(load_dataset(sys.argv[1], TrainConfig()), "train")
+    batches = iter(training_pipeline(BatchReader(cases, 16, 0), 0, True))
+    next(batches)
+    alone = [_timed(lambda: next(batches))[0] for _ in range(40)]
+    print(f"pipeline alone: {16 / np.median(alone):.0f} images/s")
+    model = ProSeg(raters=cases.raters, image_channels=cases.images.shape[-1])
+    model.compile()
+    model.train_on_batch(next(batches))
+    waits, steps = [], []
+    for _ in range(20):
+        wait, batch = _timed(lambda: next(batches))
+        waits.append(wait)
+        steps.append(_timed(lambda batch=batch: model.train_on_batch(batch))[0])
+    share = np.array(waits) / (np.array(waits) + np.array(steps))
+    low, middle, high = 100 * np.percentile(share, [10, 50, 90])
+    print(f"step {np.median(steps):.2f} s; waiting {middle:.1f} % ({low:.1f} to {high:.1f}) of it")
+
+
+def _timed(call):  # type: ignore[no-untyped-def]
+    begin = time.perf_counter()
+    result = call()
+    return time.perf_counter() - begin, result
+
+
+if __name__ == "__main__":
+    main()
