@@ -149,7 +149,7 @@ def _dataset(data: str | Dataset, config: TrainConfig) -> Dataset:
 def _announce(dataset: Dataset, facts: dict[str, Any], log: Any) -> None:
     if dataset.image_kind == "phantom":
         log(
-            "NOTE: the PIXELS ARE SIMULATED (no DICOM files found); the outlines are real readers'."
+            "NOTE: the PIXELS ARE SIMULATED (no DICOM files); the outlines are real readers'."
         )
         log("      What this run scores is not a result on LIDC CT. --dicom DIR uses real CT.")
     sides = ", ".join(f"{count} {side}" for side, count in facts["split"].items())
@@ -209,6 +209,8 @@ class _Session:
     def finish(self) -> Run:
         """Trains to the end of the plan, then scores the best checkpoint on val."""
         plan = self.run.plan() or self._make_plan()
+        if self.rows and self.rows[-1]["val_ged"] == min(row["val_ged"] for row in self.rows):
+            self.run.keep_as_best()  # a kill may have come between the two saves
         while self.steps_done < plan["steps"]:
             done = self.steps_done
             self._chunk(min(plan["chunk"] - done % plan["chunk"], plan["steps"] - done), plan)
