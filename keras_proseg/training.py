@@ -148,9 +148,7 @@ def _dataset(data: str | Dataset, config: TrainConfig) -> Dataset:
 
 def _announce(dataset: Dataset, facts: dict[str, Any], log: Any) -> None:
     if dataset.image_kind == "phantom":
-        log(
-            "NOTE: the PIXELS ARE SIMULATED (no DICOM files); the outlines are real readers'."
-        )
+        log("NOTE: the PIXELS ARE SIMULATED (no DICOM files); the outlines are real readers'.")
         log("      What this run scores is not a result on LIDC CT. --dicom DIR uses real CT.")
     sides = ", ".join(f"{count} {side}" for side, count in facts["split"].items())
     dropped = f"; {dataset.dropped} without any rater left out" if dataset.dropped else ""

@@ -2,7 +2,10 @@
 
 from typing import Any
 
+import keras
 import tensorflow as tf
+
+ZERO = tf.UnconnectedGradients.ZERO
 
 
 def compiled(function: Any) -> Any:
@@ -15,11 +18,12 @@ class TrainStep:
 
     def train_step(self: Any, batch: Any) -> dict[str, Any]:
         """Takes a batch {image, masks, annotated}; returns the trackers."""
+        batch, _, _ = keras.utils.unpack_x_y_sample_weight(batch)
         weights = self.trainable_variables
         with tf.GradientTape() as tape:
             terms, loss = self.compute_terms_and_loss(batch, training=True)
             scaled = self.optimizer.scale_loss(loss)
-        gradients = tape.gradient(scaled, weights, unconnected_gradients="zero")
+        gradients = tape.gradient(scaled, weights, unconnected_gradients=ZERO)
         good = tf.math.is_finite(loss) & tf.math.is_finite(tf.linalg.global_norm(gradients))
         tf.cond(good, lambda: self._apply(gradients, weights), lambda: tf.constant(0))
         self.steps_seen.assign_add(1)
@@ -29,6 +33,7 @@ class TrainStep:
 
     def test_step(self: Any, batch: Any) -> dict[str, Any]:
         """The same trackers, without a step and with latents of a fixed seed."""
+        batch, _, _ = keras.utils.unpack_x_y_sample_weight(batch)
         return self.record(*self.compute_terms_and_loss(batch, training=False))
 
     def _apply(self: Any, gradients: Any, weights: Any) -> tf.Tensor:
