@@ -1,4 +1,4 @@
-"""Tiny data and one tiny trained run, shared by the tests."""
+"""One tiny data set and one tiny trained run, shared by the tests."""
 
 import os
 
@@ -6,23 +6,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 import pytest
-
-TINY = {"width": 4, "mean_samples": 3, "val_cases": 4, "val_samples": 3, "num_samples": 4}
-
-
-def tiny_arrays(count=24, size=32, raters=3, seed=0):
-    """Bright discs; rater k draws a radius of its own."""
-    rng = np.random.default_rng(seed)
-    rows, columns = np.mgrid[:size, :size]
-    images = rng.normal(0, 10, (count, size, size, 1)).astype(np.float32)
-    masks = np.zeros((count, raters, size, size), np.uint8)
-    for case in range(count):
-        y, x = rng.uniform(size * 0.35, size * 0.65, 2)
-        distance = np.hypot(rows - y, columns - x)
-        images[case, ..., 0] += 100 * (distance < 7)
-        for rater in range(raters):
-            masks[case, rater] = distance < 4.5 + 2.5 * rater
-    return {"images": images, "masks": masks}
+from tiny_data import TINY, tiny_arrays
 
 
 @pytest.fixture

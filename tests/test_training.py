@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 import pytest
-from conftest import TINY, tiny_arrays
+from tiny_data import TINY, tiny_arrays
 
 from keras_proseg import Dataset, ProSegError, UsageError, evaluate, load
 from keras_proseg.runs import Run
