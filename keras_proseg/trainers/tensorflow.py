@@ -23,7 +23,9 @@ class TrainStep:
         with tf.GradientTape() as tape:
             terms, loss = self.compute_terms_and_loss(batch, training=True)
             scaled = self.optimizer.scale_loss(loss)
-        gradients = tape.gradient(scaled, weights, unconnected_gradients=ZERO)
+        # TensorFlow makes zeros of its own variables only, not of Keras'.
+        sources = [weight.value for weight in weights]
+        gradients = tape.gradient(scaled, sources, unconnected_gradients=ZERO)
         good = tf.math.is_finite(loss) & tf.math.is_finite(tf.linalg.global_norm(gradients))
         tf.cond(good, lambda: self._apply(gradients, weights), lambda: tf.constant(0))
         self.steps_seen.assign_add(1)
