@@ -44,13 +44,17 @@ def upsample(grid: Any, factor: int) -> Any:
     """Bilinear upsampling of (..., h, w, D) by `factor`, edges held; half-pixel centres.
 
     Two products with interpolation matrices: dynamic in h and w on every backend and in exports.
+    As `tensordot`, plain matrix products: the gradient of the batched product that an einsum makes
+    of them crashes in oneDNN on AMD processors with AVX-512.
     """
     if factor == 1:
         return grid
+    rank = len(grid.shape)
     rows = _interpolation(ops.shape(grid)[-3], factor)
     columns = _interpolation(ops.shape(grid)[-2], factor)
-    grid = ops.einsum("Hh,...hwd->...Hwd", rows, grid)
-    return ops.einsum("Ww,...Hwd->...HWd", columns, grid)
+    grid = ops.tensordot(grid, rows, axes=[[rank - 3], [1]])  # (..., w, D, H)
+    grid = ops.tensordot(grid, columns, axes=[[rank - 3], [1]])  # (..., D, H, W)
+    return ops.transpose(grid, (*range(rank - 3), rank - 2, rank - 1, rank - 3))
 
 
 def _interpolation(size: Any, factor: int) -> Any:
