@@ -15,7 +15,6 @@ from keras_proseg.data.sources import load_dataset
 from keras_proseg.data.split import subset
 from keras_proseg.metrics import case_metrics
 from keras_proseg.runs import Run
-from keras_proseg.training import run_data
 
 
 def main() -> None:
@@ -26,7 +25,7 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=120)
     options = parser.parse_args()
     run = Run.open(options.run)
-    cases = subset(load_dataset(options.data or run_data(run), run.train_config()), "val")
+    cases = subset(load_dataset(options.data or run.source, run.train_config()), "val")
     rows = np.linspace(0, len(cases) - 1, min(options.cases, len(cases))).astype(int)
     cases, model = cases.take(rows), run.load_model()
     print(f"{len(cases)} validation cases, 16 samples")

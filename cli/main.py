@@ -96,7 +96,7 @@ def evaluate(
     run: str, data: str | None, split: str | None, num_samples: int, out: str | None
 ) -> None:
     """Score a trained RUN with every metric, on its validation cases by default."""
-    from keras_proseg.training import evaluate_run
+    from keras_proseg.evaluation import evaluate_run
 
     from .report import print_table
 

@@ -58,12 +58,14 @@ class ModelConfig:
         nll_weight: weight of the Bernoulli term.
         dice_weight: weight of the soft Dice.
         dice_background: soft Dice over foreground and background.
+        energy_weight: weight of the energy score of a rater's draws (soft IoU distance).
         image_weight: weight of the image term.
         rater_weight: weight of the rater term (nats).
         beta_tau: weight of KL(q(tau|r) || p(tau)) (nats).
         beta_z: weight of KL(q(z|x) || p(z)).
         mask_l2: L2 penalty on the mask decoder's kernels.
         raters_per_step: annotated raters of an image in one step; None for all.
+        draws_per_step: draws of tau and z per image in one step.
         mean_samples: draws behind `predict_rater`, `uncertainty` and the call, per rater.
         diverse: how `rater=None` draws: `"mixture"` (r uniform, tau ~ q(tau|r)) or `"prior"`.
         max_bad_steps: so many non-finite steps in a row stop the training.
@@ -92,12 +94,14 @@ class ModelConfig:
     nll_weight: float = 1.0
     dice_weight: float = 1.0
     dice_background: bool = False
+    energy_weight: float = 0.0
     image_weight: float = 0.01
     rater_weight: float = 0.1
     beta_tau: float = 0.001
     beta_z: float = 0.01
     mask_l2: float = 0.0
     raters_per_step: int | None = None
+    draws_per_step: int = 1
     mean_samples: int = 8
     diverse: str = "mixture"
     max_bad_steps: int = 20
@@ -125,7 +129,7 @@ class ModelConfig:
 
 _POSITIVE = (
     "num_classes", "image_channels", "width", "depth", "stem", "ambiguity_size",
-    "ambiguity_stride", "decoder_width", "mean_samples", "max_bad_steps",
+    "ambiguity_stride", "decoder_width", "draws_per_step", "mean_samples", "max_bad_steps",
 )  # fmt: skip
 CHOICES = {
     "backbone": ("light", "resnet34"),
@@ -221,6 +225,11 @@ class TrainConfig:
         """The limits in force; the first one reached stops."""
         given = {n: getattr(self, n) for n in ("epochs", "steps", "minutes") if getattr(self, n)}
         return given or {"minutes": DEFAULT_MINUTES}
+
+
+def default_rater_order(source: str | None) -> str:
+    """`"area"` for lidc, whose readers are anonymous: their slots mean nothing across scans."""
+    return "area" if source == "lidc" else "given"
 
 
 DEFAULT_MINUTES = 3.0

@@ -1,13 +1,19 @@
 """Scores a model on cases with every metric of `keras_proseg.metrics`."""
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from keras_proseg.data.dataset import Dataset
+from keras_proseg.data.sources import load_dataset
+from keras_proseg.data.split import subset
 from keras_proseg.errors import ProSegError
+from keras_proseg.files import write_json
 from keras_proseg.metrics import structure_metrics, summarise
 from keras_proseg.progress import progress_bar
+from keras_proseg.runs import Run, write_csv
 
 BATCH = 16
 TABLE = (
@@ -44,6 +50,42 @@ def evaluate(
     summary |= {"num_samples": num_samples, "images": dataset.image_kind}
     keys = ({"case_id": str(c), "patient": str(p)} for c, p in _identities(dataset))
     return summary, [key | row for key, row in zip(keys, rows, strict=True)]
+
+
+def evaluate_run(
+    path: str | Path,
+    data: str | None = None,
+    split: str | None = None,
+    num_samples: int = 50,
+    out: str | Path | None = None,
+) -> dict[str, Any]:
+    """Scores the best model of a run.
+
+    Args:
+        path: the run directory.
+        data: another source; the run's own by default.
+        split: `"train"`, `"val"`, `"test"` or `"all"`; val of the run's data, all of other data.
+        num_samples: S per case.
+        out: folder for metrics.json and cases.csv.
+
+    Returns:
+        The summary of `keras_proseg.evaluate`, with `split` and `source`.
+
+    Raises:
+        UsageError: a split that the data lacks.
+        ProSegError: no run, or data that does not fit it.
+    """
+    run = Run.open(path)
+    config = replace(run.train_config(), rater_order=run.rater_order)
+    source = data or run.source
+    split = split or ("all" if data else "val")
+    dataset = subset(load_dataset(source, config), split)
+    summary, rows = evaluate(run.load_model("best"), dataset, num_samples)
+    summary |= {"split": split, "source": Path(source).name}
+    if out is not None:
+        write_csv(Path(out) / "cases.csv", rows)
+        write_json(Path(out) / "metrics.json", plain(summary))
+    return summary
 
 
 def check_fit(model: Any, dataset: Dataset) -> None:

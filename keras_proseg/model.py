@@ -16,7 +16,8 @@ import keras
 from keras import ops
 
 from keras_proseg import objective as obj
-from keras_proseg.config import IntensityConfig, ModelConfig, to_dict
+from keras_proseg.bound import Bound
+from keras_proseg.config import ModelConfig, preset_configs, to_dict
 from keras_proseg.errors import ProSegError
 from keras_proseg.layers.ambiguity import BoundaryAmbiguity
 from keras_proseg.layers.backbone import make_backbone
@@ -28,12 +29,11 @@ from keras_proseg.optimizers import make_optimizer
 from keras_proseg.sampling import Sampling
 from keras_proseg.trainers import NonFiniteGuard, TrainStep
 
-TERMS = ("nll_mask", "nll_image", "nll_rater", "kl_tau", "kl_z", "dice_loss")
-FIXED_SEED = (2512, 752)  # behind every mean: `call`, `predict_rater`, `uncertainty`, `evaluate`
+TERMS = ("nll_mask", "nll_image", "nll_rater", "kl_tau", "kl_z", "dice_loss", "energy_score")
 
 
 @keras.saving.register_keras_serializable("keras_proseg")
-class ProSeg(Sampling, TrainStep, keras.Model):
+class ProSeg(Bound, Sampling, TrainStep, keras.Model):
     """Probabilistic multi-rater segmentation (ProSeg, arXiv 2512.00748).
 
     Args:
@@ -115,11 +115,11 @@ class ProSeg(Sampling, TrainStep, keras.Model):
         mean, _ = self.rater_moments(image)
         return ops.mean(mean, axis=1)
 
-    def encode(self, image: Any, training: bool = False) -> tuple[Any, Any, Any]:
-        """Raw image to (scaled and padded x, features, heads of q(z|x))."""
+    def encode(self, image: Any, training: bool = False) -> tuple[Any, Any]:
+        """Raw image to (features, heads of q(z|x)), both of the padded image."""
         x = pad_to_multiple(self.scaling(image), self.backbone.total_stride)
         features, context = self.backbone(x, training=training)
-        return x, features, self.ambiguity(context)
+        return features, self.ambiguity(context)
 
     def decode(self, image: Any, features: Any, z: Any, tau: Any) -> Any:
         """Logits (B, M, H, W, K) at the size of `image`."""
@@ -127,43 +127,6 @@ class ProSeg(Sampling, TrainStep, keras.Model):
         logits = self.mask_decoder(features, upsample(z, factor), tau)
         height, width = ops.shape(image)[1:3]
         return logits[:, :, :height, :width]
-
-    def elbo_terms(self, batch: dict[str, Any], training: bool = True) -> obj.ElboTerms:
-        """The bound's terms of a batch.
-
-        Args:
-            batch: `image` (B, H, W, C) raw, `masks` (B, R, H, W, K) 0/1, `annotated` (B, R) bool.
-            training: draw fresh latents; otherwise those of a fixed seed.
-        """
-        keys = self._keys(training)
-        image = ops.convert_to_tensor(batch["image"])
-        x, features, heads = self.encode(image, training)
-        size = ops.shape(image)[0]
-        chosen, present = self._choose(batch["annotated"], keys[2])
-        q_tau, q_z = self.preference.q_tau(), self.ambiguity.q_z(heads)
-        tau = _pick(q_tau.sample(size, keys[0]), chosen)
-        noise = self.standard_normal(ops.shape(q_z.mean()), keys[1])
-        z = q_z.sample(noise)
-        logits = self.decode(image, features, self._per_draw(z, chosen), tau)
-        masks = _pick(ops.cast(batch["masks"], "float32"), chosen)
-        kl_tau = ops.take(q_tau.kl(self.preference.p_tau()), chosen)
-        kl_z = ops.sum(q_z.kl(self.ambiguity.p_z()), axis=(2, 3, 4))
-        annotated_mean = obj.annotated_mean
-
-        def over_maps(values: Any) -> Any:
-            return annotated_mean(self._per_draw(values, chosen) + ops.zeros_like(kl_tau), present)
-
-        dice = obj.soft_dice_loss(masks, logits, self.settings.dice_background)
-        return obj.ElboTerms(
-            nll_mask=annotated_mean(obj.bernoulli_nll(masks, logits), present),
-            nll_image=over_maps(self._nll_image(x, image, z)),
-            nll_rater=annotated_mean(self._nll_rater(tau, chosen), present),
-            kl_tau=annotated_mean(kl_tau, present),
-            kl_z=over_maps(kl_z),
-            dice_loss=annotated_mean(dice, present),
-            num_pixels=ops.cast(ops.shape(image)[1] * ops.shape(image)[2], "float32"),
-            num_latents=ops.cast(ops.prod(ops.shape(z)[2:]), "float32"),
-        )
 
     def compute_terms_and_loss(self, batch: Any, training: bool = True) -> tuple[Any, Any]:
         """`elbo_terms` and the scalar that is minimised (mean over the batch plus penalties)."""
@@ -182,7 +145,7 @@ class ProSeg(Sampling, TrainStep, keras.Model):
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
-        """The trackers: nats per image, but `loss` and `dice_loss` (no unit)."""
+        """The trackers: nats per image, but `loss`, `dice_loss` and `energy_score` (no unit)."""
         return self.trackers
 
     def compile(self, optimizer: Any = None, **kwargs: Any) -> None:
@@ -208,57 +171,11 @@ class ProSeg(Sampling, TrainStep, keras.Model):
         self.compile(keras.saving.deserialize_keras_object(config["optimizer"]))
         self.optimizer.build(self.trainable_variables)
 
-    def _keys(self, training: bool) -> list[Any]:
-        if training:
-            return [self.seed_generator.next() for _ in range(3)]
-        return [ops.convert_to_tensor([FIXED_SEED[0] + k, FIXED_SEED[1]]) for k in range(3)]
-
-    def _choose(self, annotated: Any, key: Any) -> tuple[Any, Any]:
-        """Rater indices (B, M) of this step and whether each is present (B, M)."""
-        annotated = ops.cast(annotated, "bool")
-        shape = ops.shape(annotated)
-        count = self.settings.raters_per_step
-        if count is None or count >= len(self.raters):
-            return ops.broadcast_to(ops.arange(len(self.raters)), shape), annotated
-        order = self.standard_normal(shape, key)
-        chosen = ops.top_k(ops.where(annotated, order, -1e9), count)[1]
-        return chosen, ops.take_along_axis(annotated, chosen, axis=1)
-
-    def _per_draw(self, maps: Any, chosen: Any) -> Any:
-        """Maps (B, 1 or R, ...) for raters `chosen` (B, M): one for all, or each its own."""
-        return _pick(maps, chosen) if self.settings.ambiguity_per_rater else maps
-
-    def _nll_image(self, x: Any, image: Any, z: Any) -> Any:
-        batch, maps = ops.shape(z)[:2]
-        if self.image_decoder is None:
-            return ops.zeros((batch, maps))
-        mean = self.image_decoder(ops.reshape(z, (batch * maps, *ops.shape(z)[2:])))
-        height, width = ops.shape(image)[1:3]
-        target = ops.repeat(x, maps, axis=0)[:, :height, :width]
-        mean = mean[:, :height, :width]
-        nll = obj.gaussian_nll(target, mean, self.settings.image_scale)
-        return ops.reshape(nll, (batch, maps))
-
-    def _nll_rater(self, tau: Any, chosen: Any) -> Any:
-        logits = self.classifier(tau)
-        return keras.losses.sparse_categorical_crossentropy(chosen, logits, from_logits=True)
-
-
-def _pick(values: Any, chosen: Any) -> Any:
-    """values (B, R, ...) at `chosen` (B, M): (B, M, ...)."""
-    rank = len(values.shape)
-    index = ops.reshape(chosen, (*ops.shape(chosen), *([1] * (rank - 2))))
-    return ops.take_along_axis(values, index, axis=1)
-
 
 def _settings(raters: Sequence[str] | None, config: Any, changes: dict[str, Any]) -> ModelConfig:
-    from keras_proseg.config import preset_configs
-
     if isinstance(config, ModelConfig):
         config = to_dict(config)
     base = dict(config or {}) | changes
-    if isinstance(base.get("intensity"), dict):
-        base["intensity"] = IntensityConfig(**base["intensity"])
     if raters is not None:
         base["raters"] = tuple(str(r) for r in raters)
     if not base.get("raters"):

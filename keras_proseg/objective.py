@@ -25,6 +25,7 @@ class ElboTerms:
         kl_tau: KL(q(tau|r) || p(tau)), nats, mean over annotated raters.
         kl_z: KL(q(z|x) || p(z)), nats.
         dice_loss: soft Dice loss, no unit, mean over annotated raters.
+        energy_score: `energy_score`, no unit, mean over annotated raters.
         num_pixels: H W of the image.
         num_latents: h w D of z.
     """
@@ -35,6 +36,7 @@ class ElboTerms:
     kl_tau: Any
     kl_z: Any
     dice_loss: Any
+    energy_score: Any
     num_pixels: Any
     num_latents: Any
 
@@ -53,6 +55,7 @@ def objective(terms: ElboTerms, config: ModelConfig) -> Any:
     return (
         config.nll_weight * terms.nll_mask / (pixels * config.num_classes)
         + config.dice_weight * terms.dice_loss
+        + config.energy_weight * terms.energy_score
         + config.image_weight * (terms.nll_image - constant) / (pixels * config.image_channels)
         + config.rater_weight * terms.nll_rater
         + config.beta_tau * terms.kl_tau
@@ -66,13 +69,40 @@ def bernoulli_nll(mask: Any, logits: Any) -> Any:
     return ops.sum(nll, axis=(2, 3, 4))
 
 
-def soft_dice_loss(mask: Any, logits: Any, background: bool, smooth: float = 1.0) -> Any:
+def soft_dice_loss(mask: Any, probability: Any, background: bool, smooth: float = 1.0) -> Any:
     """1 - soft Dice of (B, M, H, W, K), averaged over classes (and background), (B, M)."""
-    probability = ops.sigmoid(logits)
     dice = _soft_dice(mask, probability, smooth)
     if background:
         dice = (dice + _soft_dice(1 - mask, 1 - probability, smooth)) / 2
     return 1 - ops.mean(dice, axis=-1)
+
+
+def energy_score(mask: Any, draws: list[Any]) -> Any:
+    """E d(s, y) - E d(s, s') / 2 over draws s, s' of a rater and the rater's mask y, (B, M).
+
+    The expectation of it is least where the draws are distributed as the masks (Gneiting and
+    Raftery 2007, doi 10.1198/016214506000001437); d is `soft_iou_distance`.
+
+    Args:
+        mask: (B, M, H, W, K) 0/1.
+        draws: J tensors of probabilities of the same shape; with one, E d(s, y) alone.
+    """
+    count = len(draws)
+    score = sum(soft_iou_distance(draw, mask) for draw in draws) / count
+    pairs = [(a, b) for k, a in enumerate(draws) for b in draws[:k]]
+    if not pairs:
+        return score
+    return score - sum(soft_iou_distance(a, b) for a, b in pairs) / (2 * len(pairs))
+
+
+def soft_iou_distance(a: Any, b: Any, smooth: float = 1.0) -> Any:
+    """1 - sum(min(a, b)) / sum(max(a, b)) of (B, M, H, W, K), averaged over classes, (B, M).
+
+    A metric on [0, 1]^n (Ruzicka), and 1 - IoU for masks; `smooth` pixels are added to both sums.
+    """
+    overlap = ops.sum(ops.minimum(a, b), axis=(2, 3))
+    union = ops.sum(ops.maximum(a, b), axis=(2, 3))
+    return ops.mean(1 - (overlap + smooth) / (union + smooth), axis=-1)
 
 
 def gaussian_nll(image: Any, mean: Any, scale: float) -> Any:

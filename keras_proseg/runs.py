@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_proseg import __version__
-from keras_proseg.config import ModelConfig, TrainConfig, to_dict
+from keras_proseg.config import ModelConfig, TrainConfig, default_rater_order, to_dict
 from keras_proseg.errors import ProSegError, UsageError
 from keras_proseg.files import atomic_file, read_json, write_json
 
@@ -86,6 +86,24 @@ class Run:
             raise ProSegError(
                 f"{self.config_file} must hold the settings of a run. Received: {error}"
             ) from error
+
+    @property
+    def source(self) -> str:
+        """The source of the run's data, to be loaded again.
+
+        Raises:
+            UsageError: the run was trained on arrays.
+        """
+        source = self.config["data"]["source"]
+        if source is None:
+            raise UsageError(f"{self.path} was trained on arrays: give the data. Received: none")
+        return source
+
+    @property
+    def rater_order(self) -> str:
+        """The order that the run was trained with, which other data takes over."""
+        ranked = self.train_config().rater_order
+        return ranked or default_rater_order(self.config["data"]["source"])
 
     def write_config(self, model: ModelConfig, train: TrainConfig, data: dict[str, Any]) -> None:
         """Writes config.json."""

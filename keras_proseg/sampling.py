@@ -116,7 +116,7 @@ class Sampling:
     def encode_raw(self: Any, image: Any) -> tuple[Any, Any, Any]:
         """The raw image as a tensor, with its features and heads."""
         image = ops.cast(image, "float32")
-        _, features, heads = self.encode(image)
+        features, heads = self.encode(image)
         return image, features, heads
 
     def moments_in_chunks(self: Any, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

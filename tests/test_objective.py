@@ -24,8 +24,8 @@ def test_gaussian_nll_is_scipys():
 def test_soft_dice_of_a_perfect_and_an_opposite_mask():
     mask = np.zeros((1, 1, 8, 8, 1), "float32")
     mask[..., :4, :, :] = 1
-    perfect = obj.soft_dice_loss(mask, (mask - 0.5) * 200, True)
-    opposite = obj.soft_dice_loss(mask, (0.5 - mask) * 200, False)
+    perfect = obj.soft_dice_loss(mask, mask, True)
+    opposite = obj.soft_dice_loss(mask, 1 - mask, False)
     assert float(perfect[0, 0]) == pytest.approx(0, abs=1e-5)
     assert float(opposite[0, 0]) == pytest.approx(1 - 1 / 65, abs=1e-5)
 
@@ -37,7 +37,7 @@ def test_missing_raters_do_not_count():
 
 
 def test_objective_with_all_weights_one_is_the_negative_bound():
-    values = RNG.uniform(1, 9, (6, 2)).astype("float32")
+    values = RNG.uniform(1, 9, (7, 2)).astype("float32")
     terms = obj.ElboTerms(*values, num_pixels=16.0, num_latents=4.0)
     config = ModelConfig(
         reduction="sum", dice_weight=0, image_weight=1, rater_weight=1, beta_tau=1, beta_z=1
@@ -47,6 +47,38 @@ def test_objective_with_all_weights_one_is_the_negative_bound():
 
 
 def test_mean_reduction_divides_by_pixels_and_latents():
-    terms = obj.ElboTerms(16.0, 16 * obj.LOG_2PI / 2, 0.0, 0.0, 4.0, 0.25, 16.0, 4.0)
-    config = ModelConfig(nll_weight=2.0, dice_weight=1.0, beta_z=0.5)
-    assert float(obj.objective(terms, config)) == pytest.approx(2 + 0.25 + 0.5, rel=1e-5)
+    terms = obj.ElboTerms(16.0, 16 * obj.LOG_2PI / 2, 0.0, 0.0, 4.0, 0.25, 0.125, 16.0, 4.0)
+    config = ModelConfig(nll_weight=2.0, dice_weight=1.0, energy_weight=4.0, beta_z=0.5)
+    assert float(obj.objective(terms, config)) == pytest.approx(2 + 0.25 + 0.5 + 0.5, rel=1e-5)
+
+
+def test_soft_iou_distance_of_masks_is_one_minus_iou():
+    a, b = RNG.integers(0, 2, (2, 2, 3, 8, 8, 1)).astype("float32")
+    iou = (a * b).sum(axis=(2, 3, 4)) / np.maximum(a, b).sum(axis=(2, 3, 4))
+    np.testing.assert_allclose(obj.soft_iou_distance(a, b, smooth=0.0), 1 - iou, rtol=1e-5)
+    np.testing.assert_allclose(obj.soft_iou_distance(a * 0, a * 0), 0.0, atol=1e-6)
+
+
+def test_energy_score_with_one_draw_is_the_distance_and_with_two_takes_half_their_own():
+    mask, first, second = RNG.uniform(0, 1, (3, 2, 3, 8, 8, 1)).astype("float32")
+    d = obj.soft_iou_distance
+    np.testing.assert_allclose(obj.energy_score(mask, [first]), d(first, mask))
+    expected = (d(first, mask) + d(second, mask) - d(first, second)) / 2
+    np.testing.assert_allclose(obj.energy_score(mask, [first, second]), expected, rtol=1e-5)
+
+
+def test_energy_score_is_least_for_the_distribution_of_the_masks():
+    def drawn(share: float, size: int) -> np.ndarray:
+        small = (np.arange(size) < share * size)[:, None, None, None, None]
+        disc = np.zeros((2, 8, 8, 1), "float32")
+        disc[0, 2:4, 2:4], disc[1, 1:7, 1:7] = 1, 1
+        return np.where(small, disc[0], disc[1])[None]
+
+    def expected_score(share: float) -> float:
+        masks, draws = drawn(0.5, 60), drawn(share, 60)
+        moved = [np.roll(draws, k, axis=1) for k in range(0, 60, 5)]
+        pairs = [obj.energy_score(masks, [a, b]) for a in moved for b in moved]
+        return float(np.mean(pairs))
+
+    scores = {share: expected_score(share) for share in (0.0, 0.25, 0.5, 0.75, 1.0)}
+    assert min(scores, key=scores.get) == 0.5

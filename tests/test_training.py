@@ -11,8 +11,9 @@ import pytest
 from tiny_data import TINY, tiny_arrays
 
 from keras_proseg import Dataset, ProSegError, UsageError, evaluate, load
+from keras_proseg.evaluation import evaluate_run
 from keras_proseg.runs import Run
-from keras_proseg.training import evaluate_run, resume, train
+from keras_proseg.training import resume, train
 
 
 def test_a_run_holds_what_it_promises(tiny_run):

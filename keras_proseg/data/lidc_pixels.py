@@ -114,7 +114,11 @@ def _files_by_z(folder: Path) -> list[tuple[float, Path]]:
 
 def _crop_file(path: Path, origin: tuple[int, int], crop: int) -> np.ndarray:
     image = _read(path)
-    pixels = image.pixel_array
+    try:
+        pixels = image.pixel_array
+    except (AttributeError, ValueError, RuntimeError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise ProSegError(f"{path} must hold whole pixels. Received: {reason}") from error
     require(pixels.shape == (512, 512), str(path), "a CT slice of 512x512 pixels", pixels.shape)
     row, column = origin
     raw = pixels[row : row + crop, column : column + crop].astype(np.float64)

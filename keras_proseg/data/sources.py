@@ -1,6 +1,6 @@
 """From what the user names (`lidc`, FILE.npz) to a dataset with raters in order and a split."""
 
-from keras_proseg.config import TrainConfig
+from keras_proseg.config import TrainConfig, default_rater_order
 from keras_proseg.data.dataset import Dataset, rank_by_area
 from keras_proseg.data.split import split_dataset
 from keras_proseg.errors import UsageError
@@ -19,7 +19,7 @@ def load_dataset(source: str, config: TrainConfig | None = None) -> Dataset:
     """
     config = config or TrainConfig()
     dataset = _read(source, config)
-    order = config.rater_order or ("area" if source == "lidc" else "given")
+    order = config.rater_order or default_rater_order(source)
     dataset = rank_by_area(dataset) if order == "area" else dataset
     return split_dataset(dataset, config.seed)
 

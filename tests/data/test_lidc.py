@@ -314,6 +314,11 @@ def write_slice(path, scan, number, pixels):
     image.save_as(path, enforce_file_format=True)
 
 
+def series_file(number):
+    """A name that gives the slices' order away neither by number nor by alphabet."""
+    return f"{(number * 37) % 101:03d}.dcm"
+
+
 @pytest.fixture(scope="module")
 def series(scans, tmp_path_factory):
     """A CT series with the identifiers of a small real scan: root, scan, voxels (Z, 512, 512)."""
@@ -324,7 +329,7 @@ def series(scans, tmp_path_factory):
     shape = (len(scan.zvals), 512, 512)
     raw = np.random.default_rng(0).integers(0, 4096, shape, dtype=np.uint16)
     for number, pixels in enumerate(raw):
-        write_slice(folder / f"{(number * 37) % 101:03d}.dcm", scan, number, pixels)
+        write_slice(folder / series_file(number), scan, number, pixels)
     return root, scan, raw.astype(np.int16) - 1024
 
 
@@ -380,6 +385,10 @@ def test_first_instance_wins_and_bad_files_are_named(series, nodules, tmp_path):
     with pytest.raises(
         ProSegError, match=r"dcm must be a CT slice of 512x512 .*Received: \(8, 8\)"
     ):
+        lidc_pixels.crop_ct(nodule, tmp_path, 32)
+    whole = (root / folder.relative_to(tmp_path) / series_file(number)).read_bytes()
+    (folder / f"{number}.dcm").write_bytes(whole[:-5000])
+    with pytest.raises(ProSegError, match=r"dcm must hold whole pixels. Received: "):
         lidc_pixels.crop_ct(nodule, tmp_path, 32)
     (folder / "bad.dcm").write_bytes(b"nothing")
     with pytest.raises(ProSegError, match=r"Cannot read .*bad\.dcm: expected a CT slice. Received"):

@@ -1,0 +1,103 @@
+"""The bound's terms of a batch, over the networks of `ProSeg`. A part of it."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_proseg import objective as obj
+
+EVALUATION_SEED = (2512, 752)  # of the latents behind `evaluate`
+
+
+class Bound:
+    """`elbo_terms` over `encode` and `decode`."""
+
+    def elbo_terms(self: Any, batch: dict[str, Any], training: bool = True) -> obj.ElboTerms:
+        """The bound's terms of a batch, means over `draws_per_step` draws of tau and z.
+
+        Args:
+            batch: `image` (B, H, W, C) raw, `masks` (B, R, H, W, K) 0/1, `annotated` (B, R) bool.
+            training: draw fresh latents; otherwise those of a fixed seed.
+        """
+        count = self.settings.draws_per_step
+        choice_key, *keys = self._keys(training, 1 + 2 * count)
+        image = ops.convert_to_tensor(batch["image"])
+        features, heads = self.encode(image, training)
+        chosen, present = self._choose(batch["annotated"], choice_key)
+        masks = _pick(ops.cast(batch["masks"], "float32"), chosen)
+        q_tau, q_z = self.preference.q_tau(), self.ambiguity.q_z(heads)
+        kl_tau = ops.take(q_tau.kl(self.preference.p_tau()), chosen)
+        kl_z = ops.sum(q_z.kl(self.ambiguity.p_z()), axis=(2, 3, 4))
+
+        def mean(values: Any) -> Any:
+            return obj.annotated_mean(values + ops.zeros_like(kl_tau), present)
+
+        parts, answers = [], []
+        for tau_key, z_key in zip(keys[:count], keys[count:], strict=True):
+            tau = _pick(q_tau.sample(ops.shape(image)[0], tau_key), chosen)
+            z = q_z.sample(self.standard_normal(ops.shape(q_z.mean()), z_key))
+            logits = self.decode(image, features, self._per_draw(z, chosen), tau)
+            answers.append(ops.sigmoid(logits))
+            parts.append((
+                mean(obj.bernoulli_nll(masks, logits)),
+                mean(self._per_draw(self._nll_image(image, z), chosen)),
+                mean(self._nll_rater(tau, chosen)),
+                mean(obj.soft_dice_loss(masks, answers[-1], self.settings.dice_background)),
+            ))  # fmt: skip
+        nll_mask, nll_image, nll_rater, dice = (
+            sum(values) / count for values in zip(*parts, strict=True)
+        )
+        return obj.ElboTerms(
+            nll_mask=nll_mask,
+            nll_image=nll_image,
+            nll_rater=nll_rater,
+            kl_tau=mean(kl_tau),
+            kl_z=mean(self._per_draw(kl_z, chosen)),
+            dice_loss=dice,
+            energy_score=mean(obj.energy_score(masks, answers)),
+            num_pixels=ops.cast(ops.shape(image)[1] * ops.shape(image)[2], "float32"),
+            num_latents=ops.cast(ops.prod(ops.shape(heads)[2:]) // 2, "float32"),
+        )
+
+    def _keys(self: Any, training: bool, count: int) -> list[Any]:
+        if training:
+            return [self.seed_generator.next() for _ in range(count)]
+        first, second = EVALUATION_SEED
+        return [ops.convert_to_tensor([first + k, second]) for k in range(count)]
+
+    def _choose(self: Any, annotated: Any, key: Any) -> tuple[Any, Any]:
+        """Rater indices (B, M) of this step and whether each is present (B, M)."""
+        annotated = ops.cast(annotated, "bool")
+        shape = ops.shape(annotated)
+        count = self.settings.raters_per_step
+        if count is None or count >= len(self.raters):
+            return ops.broadcast_to(ops.arange(len(self.raters)), shape), annotated
+        order = self.standard_normal(shape, key)
+        chosen = ops.top_k(ops.where(annotated, order, -1e9), count)[1]
+        return chosen, ops.take_along_axis(annotated, chosen, axis=1)
+
+    def _per_draw(self: Any, maps: Any, chosen: Any) -> Any:
+        """Maps (B, 1 or R, ...) for raters `chosen` (B, M): one for all, or each its own."""
+        return _pick(maps, chosen) if self.settings.ambiguity_per_rater else maps
+
+    def _nll_image(self: Any, image: Any, z: Any) -> Any:
+        batch, maps = ops.shape(z)[:2]
+        if self.image_decoder is None:
+            return ops.zeros((batch, maps))
+        mean = self.image_decoder(ops.reshape(z, (batch * maps, *ops.shape(z)[2:])))
+        height, width = ops.shape(image)[1:3]
+        target = ops.repeat(self.scaling(image), maps, axis=0)
+        nll = obj.gaussian_nll(target, mean[:, :height, :width], self.settings.image_scale)
+        return ops.reshape(nll, (batch, maps))
+
+    def _nll_rater(self: Any, tau: Any, chosen: Any) -> Any:
+        logits = self.classifier(tau)
+        return keras.losses.sparse_categorical_crossentropy(chosen, logits, from_logits=True)
+
+
+def _pick(values: Any, chosen: Any) -> Any:
+    """values (B, R, ...) at `chosen` (B, M): (B, M, ...)."""
+    rank = len(values.shape)
+    index = ops.reshape(chosen, (*ops.shape(chosen), *([1] * (rank - 2))))
+    return ops.take_along_axis(values, index, axis=1)
