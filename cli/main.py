@@ -1,6 +1,5 @@
 """The door: `keras-proseg`. Heavy imports live inside the commands; errors leave in one line."""
 
-import os
 import sys
 import warnings
 from typing import Any
@@ -11,15 +10,14 @@ from keras_proseg import __version__
 from keras_proseg.errors import ProSegError
 
 from .options import config_options
+from .quiet import start_backend
 
 
 class Door(click.Group):
     """Turns the library's errors into one clear line and the right exit code."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Runs the command quietly: TensorFlow's start-up chatter helps nobody."""
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-        os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+        """Runs the command."""
         warnings.showwarning = _one_line_warning
         try:
             return super().invoke(ctx)
@@ -59,6 +57,7 @@ def train(data: str | None, out: str | None, resume: str | None, **settings: Any
         raise click.UsageError("Give either --data or --resume RUN.")
     if resume and (settings or out):
         raise click.UsageError("--resume goes on with the run's own settings: give it alone.")
+    start_backend()
     from keras_proseg import training
 
     from .report import print_run
@@ -79,6 +78,7 @@ def train(data: str | None, out: str | None, resume: str | None, **settings: Any
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
 def sample(run: str, image: str, out: str, rater: str | None, num_samples: int, seed: int) -> None:
     """Draw segmentations of IMAGE (.npz, .npy, .png, .nii, .nii.gz) with a trained RUN."""
+    start_backend()
     from keras_proseg.images import sample_file
 
     written = sample_file(run, image, out, _name_or_index(rater), num_samples, seed)
@@ -96,6 +96,7 @@ def evaluate(
     run: str, data: str | None, split: str | None, num_samples: int, out: str | None
 ) -> None:
     """Score a trained RUN with every metric, on its validation cases by default."""
+    start_backend()
     from keras_proseg.evaluation import evaluate_run
 
     from .report import print_table
@@ -110,6 +111,7 @@ def evaluate(
 @click.option("--num-samples", default=16, show_default=True, type=click.IntRange(1))
 def export(run: str, out: str, num_samples: int) -> None:
     """Export a trained RUN as a SavedModel for TensorFlow Serving."""
+    start_backend()
     from keras_proseg.export import export_saved_model
 
     click.echo(export_saved_model(run, out, num_samples))

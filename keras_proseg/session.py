@@ -96,7 +96,7 @@ class Session:
         schedule = WarmupCosine(self.config, planned, first)
         total = count if planned == float("inf") else int(planned)
         with counting_bar(total, min(first, total - count), "Training") as advance:
-            bar = keras.callbacks.LambdaCallback(on_train_batch_end=lambda *_: advance())
+            bar = keras.callbacks.LambdaCallback(on_train_batch_end=lambda *_, **__: advance())
             history = self.model.fit(
                 training_pipeline(self.reader, first, self.config.augment),
                 steps_per_epoch=count,

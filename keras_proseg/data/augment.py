@@ -45,10 +45,9 @@ def augment(batch: dict[str, Any]) -> dict[str, Any]:
     spread = ops.std(image, axis=(1, 2, 3), keepdims=True)
     image = middle + (image - middle) * batch["gain"] + spread * batch["shift"]
     size, raters, height, width, classes = masks.shape
-    layers = ops.reshape(ops.transpose(masks, (0, 2, 3, 1, 4)), (size, height, width, -1))
-    layers = ops.image.affine_transform(
-        ops.cast(layers, "float32"), transform, "nearest", "reflect"
-    )
+    layers = ops.transpose(ops.cast(masks, "float32"), (0, 2, 3, 1, 4))
+    layers = ops.reshape(layers, (size, height, width, -1))
+    layers = ops.image.affine_transform(layers, transform, "nearest", "reflect")
     layers = ops.reshape(layers, (size, height, width, raters, classes))
-    masks = ops.cast(ops.transpose(layers, (0, 3, 1, 2, 4)), "uint8")
+    masks = ops.transpose(layers, (0, 3, 1, 2, 4))
     return {"image": image, "masks": masks, "annotated": batch["annotated"]}

@@ -1,0 +1,31 @@
+"""Starts the backend without the lines that its native libraries print on standard error."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+def start_backend() -> None:
+    """Imports Keras and wakes its backend, quietly; Python's own errors are not hidden."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    with silent_descriptor(2):
+        import keras
+
+        keras.ops.zeros(1)  # devices are looked for, and lacking ones reported, at the first use
+
+
+@contextmanager
+def silent_descriptor(number: int) -> Iterator[None]:
+    """Sends what is written to a file descriptor nowhere.
+
+    No log level reaches these lines: they are printed before TensorFlow sets up its logging.
+    """
+    kept, nowhere = os.dup(number), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, number)
+        yield
+    finally:
+        os.dup2(kept, number)
+        os.close(kept)
+        os.close(nowhere)
