@@ -17,11 +17,13 @@ from keras_proseg.model import ProSeg
 
 def main() -> None:
     """Prints images per second, and the share of a step that waits for its batch."""
+    size = TrainConfig().batch_size
     cases = subset(load_dataset(sys.argv[1], TrainConfig()), "train")
-    batches = iter(training_pipeline(BatchReader(cases, 16, 0), 0, True))
+    reader = BatchReader(cases, size, 0, TrainConfig().rotation)
+    batches = iter(training_pipeline(reader, 0, True))
     next(batches)
     alone = [_timed(lambda: next(batches))[0] for _ in range(40)]
-    print(f"pipeline alone: {16 / np.median(alone):.0f} images/s")
+    print(f"pipeline alone: {size / np.median(alone):.0f} images/s")
     model = ProSeg(raters=cases.raters, image_channels=cases.images.shape[-1])
     model.compile()
     model.train_on_batch(next(batches))

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from keras_proseg.config import CHOICES as MODEL_CHOICES
-from keras_proseg.config import PRESETS, ModelConfig, TrainConfig
+from keras_proseg.config import PRESETS, ROTATIONS, ModelConfig, TrainConfig
 
 MODEL_FIELDS = (
     "backbone", "width", "image_decoder", "ambiguity_stride", "raters_per_step", "mean_samples",
@@ -18,6 +18,7 @@ MODEL_FIELDS = (
 )  # fmt: skip
 CHOICES = MODEL_CHOICES | {
     "preset": PRESETS,
+    "rotation": ROTATIONS,
     "rater_order": ("area", "given"),
     "images": ("auto", "ct", "phantom"),
 }

@@ -177,7 +177,8 @@ class TrainConfig:
         weight_decay: decoupled (AdamW); 0 is Adam.
         warmup: steps over which the learning rate rises; a cosine takes it to 0 at the last step.
         clip: bound on the global norm of the gradient; None for none.
-        augment: flips, rotation by any angle, intensity.
+        augment: flips, rotation, intensity.
+        rotation: of the augmentation: `"quarter"` turns, or `"any"` angle.
         validations: how often at least the validation cases are scored during a run.
         val_cases: validation cases scored during a run (all of them at its end).
         val_samples: samples per case of these scores.
@@ -201,6 +202,7 @@ class TrainConfig:
     warmup: int = 40
     clip: float | None = 1.0
     augment: bool = True
+    rotation: str = "quarter"
     validations: int = 6
     val_cases: int = 48
     val_samples: int = 8
@@ -215,6 +217,7 @@ class TrainConfig:
         _check_choice("preset", self.preset, PRESETS)
         _check_choice("rater_order", self.rater_order, ("area", "given", None))
         _check_choice("images", self.images, ("auto", "ct", "phantom"))
+        _check_choice("rotation", self.rotation, ROTATIONS)
         for name in ("epochs", "steps", "minutes", "batch_size", "learning_rate", "limit"):
             value = getattr(self, name)
             if value is not None and not value > 0:
@@ -233,6 +236,7 @@ def default_rater_order(source: str | None) -> str:
 
 
 DEFAULT_MINUTES = 3.0
+ROTATIONS = ("quarter", "any")
 PRESETS = ("default", "published")
 PUBLISHED_TRAIN: dict[str, Any] = {
     "learning_rate": 5e-5,

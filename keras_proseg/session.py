@@ -33,7 +33,7 @@ class Session:
 
         self.run, self.config, self.log, self.dataset = run, train, log, dataset
         cases = subset(dataset, "train")
-        self.reader = BatchReader(cases, train.batch_size, train.seed)
+        self.reader = BatchReader(cases, train.batch_size, train.seed, train.rotation)
         self.val = subset(dataset, "val")
         self.started, self.cpu_started = time.monotonic(), time.process_time()
         if (run.path / "last.keras").is_file():

@@ -7,24 +7,26 @@ import numpy as np
 GAIN, SHIFT = 0.1, 0.1  # standard deviations: of contrast, and of brightness in image deviations
 
 
-def draw_augmentation(seed: list[int], batch: int, height: int, width: int) -> dict[str, Any]:
-    """Draws flips, a rotation by any angle about the centre, contrast and brightness.
+def draw_augmentation(
+    seed: list[int], batch: int, height: int, width: int, rotation: str
+) -> dict[str, Any]:
+    """Draws flips, a rotation about the centre, contrast and brightness.
 
     Args:
         seed: of NumPy's generator.
         batch: B.
         height: H in pixels.
         width: W in pixels.
+        rotation: by `"any"` angle, or by a `"quarter"` turn, which moves pixels and blurs none.
 
     Returns:
         `transform` (B, 8) for `keras.ops.image.affine_transform`, `gain` and `shift` (B, 1, 1, 1).
     """
     rng = np.random.default_rng(seed)
-    angle = rng.uniform(0, 2 * np.pi, batch)
+    turns = rng.uniform(0, 4, batch) if rotation == "any" else rng.integers(0, 4, batch)
     flip = rng.choice([-1.0, 1.0], batch)
-    linear = np.stack(
-        [np.cos(angle) * flip, -np.sin(angle), np.sin(angle) * flip, np.cos(angle)], axis=-1
-    ).reshape(batch, 2, 2)
+    cosine, sine = np.cos(turns * np.pi / 2), np.sin(turns * np.pi / 2)
+    linear = np.stack([cosine * flip, -sine, sine * flip, cosine], axis=-1).reshape(batch, 2, 2)
     centre = np.array([(width - 1) / 2, (height - 1) / 2])
     offset = centre - linear @ centre
     zeros = np.zeros((batch, 2))

@@ -18,10 +18,12 @@ class BatchReader:
         dataset: the training cases.
         batch_size: B.
         seed: of order and augmentation.
+        rotation: as in `draw_augmentation`.
     """
 
-    def __init__(self, dataset: Dataset, batch_size: int, seed: int) -> None:
+    def __init__(self, dataset: Dataset, batch_size: int, seed: int, rotation: str) -> None:
         self.dataset, self.batch_size, self.seed = dataset, batch_size, seed
+        self.rotation = rotation
 
     def indices(self, step: int) -> np.ndarray:
         """Rows (B,) of the cases in batch `step`."""
@@ -46,7 +48,8 @@ class BatchReader:
     def augmentation(self, step: int) -> dict[str, np.ndarray]:
         """The augmentation's draws for batch `step`."""
         height, width = self.dataset.images.shape[1:3]
-        return draw_augmentation([self.seed, int(step), 1], self.batch_size, height, width)
+        seed = [self.seed, int(step), 1]
+        return draw_augmentation(seed, self.batch_size, height, width, self.rotation)
 
 
 def training_pipeline(reader: BatchReader, first_step: int, augmented: bool) -> Any:
