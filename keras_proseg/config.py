@@ -86,22 +86,22 @@ class ModelConfig:
     ambiguity_stride: int = 8
     ambiguity_per_rater: bool = False
     ambiguity_start_scale: float = 1.0
-    decoder_width: int = 8
+    decoder_width: int = 16
     decoder_features: bool = True
     image_decoder: str = "light"
     image_scale: float = 1.0
     reduction: str = "mean"
-    nll_weight: float = 1.0
-    dice_weight: float = 1.0
+    nll_weight: float = 12.0
+    dice_weight: float = 0.5
     dice_background: bool = False
-    energy_weight: float = 0.0
+    energy_weight: float = 0.5
     image_weight: float = 0.01
     rater_weight: float = 0.1
     beta_tau: float = 0.001
     beta_z: float = 0.01
     mask_l2: float = 0.0
     raters_per_step: int | None = None
-    draws_per_step: int = 1
+    draws_per_step: int = 2
     mean_samples: int = 8
     diverse: str = "mixture"
     max_bad_steps: int = 20
@@ -151,6 +151,9 @@ PUBLISHED_MODEL: dict[str, Any] = {
     "width": 16,
     "decoder_width": 16,
     "nll_weight": 0.0,
+    "dice_weight": 1.0,
+    "energy_weight": 0.0,
+    "draws_per_step": 1,
     "dice_background": True,
     "image_weight": 2.0,  # 2 * (x - mean)^2 / 2 at scale 1 is the released MSE
     "rater_weight": 1.0,
@@ -194,7 +197,7 @@ class TrainConfig:
     epochs: int | None = None
     steps: int | None = None
     minutes: float | None = None
-    batch_size: int = 16
+    batch_size: int = 8
     seed: int = 0
     learning_rate: float = 2e-3
     preference_learning_rate: float = 1e-2
@@ -239,6 +242,7 @@ DEFAULT_MINUTES = 3.0
 ROTATIONS = ("quarter", "any")
 PRESETS = ("default", "published")
 PUBLISHED_TRAIN: dict[str, Any] = {
+    "batch_size": 16,
     "learning_rate": 5e-5,
     "preference_learning_rate": 2e-3,
     "weight_decay": 0.0,
