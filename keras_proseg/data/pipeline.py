@@ -73,4 +73,9 @@ def training_pipeline(reader: BatchReader, first_step: int, augmented: bool) -> 
         return augment(batch) if augmented else {name: batch[name] for name in names[:3]}
 
     steps = tf.data.Dataset.counter(first_step)
-    return steps.map(load, num_parallel_calls=1, deterministic=True).prefetch(2)
+    options = tf.data.Options()
+    # There is nothing to tune, and the tuner's thread delays the end of an iterator, at which every
+    # chunk of a training ends, by up to a minute.
+    options.autotune.enabled = False
+    batches = steps.map(load, num_parallel_calls=1, deterministic=True).prefetch(2)
+    return batches.with_options(options)
