@@ -8,6 +8,7 @@ from click.testing import CliRunner
 from keras_proseg_cli.main import main
 
 import keras_proseg
+from keras_proseg.config import TrainConfig
 
 
 def run(*arguments):
@@ -31,7 +32,7 @@ def test_flags_are_the_configuration():
     text = run("train", "--help").output
     for flag in ("--rater-order", "--minutes", "--no-augment", "--learning-rate", "--seed"):
         assert flag in text
-    assert "[default: 16]" in text
+    assert f"[default: {TrainConfig().batch_size}]" in text
 
 
 def test_train_command(tiny_npz, tmp_path):

@@ -39,9 +39,8 @@ def test_missing_raters_do_not_count():
 def test_objective_with_all_weights_one_is_the_negative_bound():
     values = RNG.uniform(1, 9, (7, 2)).astype("float32")
     terms = obj.ElboTerms(*values, num_pixels=16.0, num_latents=4.0)
-    config = ModelConfig(
-        reduction="sum", dice_weight=0, image_weight=1, rater_weight=1, beta_tau=1, beta_z=1
-    )
+    weights = {"nll_weight": 1, "image_weight": 1, "rater_weight": 1, "beta_tau": 1, "beta_z": 1}
+    config = ModelConfig(reduction="sum", dice_weight=0, energy_weight=0, **weights)
     constant = 16 * obj.LOG_2PI / 2
     np.testing.assert_allclose(obj.objective(terms, config), -terms.elbo() - constant, rtol=1e-5)
 
