@@ -34,9 +34,10 @@ class Bound:
             return obj.annotated_mean(values + ops.zeros_like(kl_tau), present)
 
         parts, answers = [], []
+        size = ops.shape(image)[0]
         for tau_key, z_key in zip(keys[:count], keys[count:], strict=True):
-            tau = _pick(q_tau.sample(ops.shape(image)[0], tau_key), chosen)
-            z = q_z.sample(self.standard_normal(ops.shape(q_z.mean()), z_key))
+            tau = _pick(self._share(lambda n, key=tau_key: q_tau.sample(n, key), size), chosen)
+            z = q_z.sample(self._share_of_normal(ops.shape(q_z.mean()), z_key))
             logits = self.decode(image, features, self._per_draw(z, chosen), tau)
             answers.append(ops.sigmoid(logits))
             parts.append((
@@ -73,9 +74,17 @@ class Bound:
         count = self.settings.raters_per_step
         if count is None or count >= len(self.raters):
             return ops.broadcast_to(ops.arange(len(self.raters)), shape), annotated
-        order = self.standard_normal(shape, key)
+        order = self._share_of_normal(shape, key)
         chosen = ops.top_k(ops.where(annotated, order, -1e9), count)[1]
         return chosen, ops.take_along_axis(annotated, chosen, axis=1)
+
+    def _share(self: Any, draw: Any, size: Any) -> Any:
+        """This replica's rows of `draw(rows of the whole batch)`: as on one device."""
+        replica, count = self.replica()
+        return draw(size * count)[replica * size : (replica + 1) * size]
+
+    def _share_of_normal(self: Any, shape: Any, key: Any) -> Any:
+        return self._share(lambda n: self.standard_normal((n, *shape[1:]), key), shape[0])
 
     def _per_draw(self: Any, maps: Any, chosen: Any) -> Any:
         """Maps (B, 1 or R, ...) for raters `chosen` (B, M): one for all, or each its own."""
@@ -86,13 +95,14 @@ class Bound:
         if self.image_decoder is None:
             return ops.zeros((batch, maps))
         mean = self.image_decoder(ops.reshape(z, (batch * maps, *ops.shape(z)[2:])))
+        mean = ops.cast(mean, "float32")
         height, width = ops.shape(image)[1:3]
         target = ops.repeat(self.scaling(image), maps, axis=0)
         nll = obj.gaussian_nll(target, mean[:, :height, :width], self.settings.image_scale)
         return ops.reshape(nll, (batch, maps))
 
     def _nll_rater(self: Any, tau: Any, chosen: Any) -> Any:
-        logits = self.classifier(tau)
+        logits = ops.cast(self.classifier(tau), "float32")
         return keras.losses.sparse_categorical_crossentropy(chosen, logits, from_logits=True)
 
 

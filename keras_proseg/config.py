@@ -174,6 +174,9 @@ class TrainConfig:
         steps: stop after so many optimiser steps.
         minutes: stop after about so many minutes; 3 when no limit is given at all.
         batch_size: images per step.
+        devices: so many devices share each batch (TensorFlow and JAX).
+        precision: `"float32"`, or `"mixed_bfloat16"`: layers compute in bfloat16 while training;
+            weights, latents and losses stay in float32, and the saved model computes in float32.
         seed: of weights, order, augmentation and latents.
         learning_rate: of the network, at its peak.
         preference_learning_rate: of the rater embedding and classifier.
@@ -198,6 +201,8 @@ class TrainConfig:
     steps: int | None = None
     minutes: float | None = None
     batch_size: int = 8
+    devices: int = 1
+    precision: str = "float32"
     seed: int = 0
     learning_rate: float = 2e-3
     preference_learning_rate: float = 1e-2
@@ -221,10 +226,14 @@ class TrainConfig:
         _check_choice("rater_order", self.rater_order, ("area", "given", None))
         _check_choice("images", self.images, ("auto", "ct", "phantom"))
         _check_choice("rotation", self.rotation, ROTATIONS)
-        for name in ("epochs", "steps", "minutes", "batch_size", "learning_rate", "limit"):
+        _check_choice("precision", self.precision, PRECISIONS)
+        for name in _ABOVE_ZERO:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise UsageError(f"`{name}` must be above 0. Received: {value}")
+        if self.batch_size % self.devices:
+            text = f"`batch_size` must be a multiple of {self.devices} devices."
+            raise UsageError(f"{text} Received: {self.batch_size}")
 
     @property
     def budget(self) -> dict[str, float]:
@@ -238,7 +247,10 @@ def default_rater_order(source: str | None) -> str:
     return "area" if source == "lidc" else "given"
 
 
+_ABOVE_ZERO = ("epochs", "steps", "minutes", "batch_size", "devices", "learning_rate", "limit")
 DEFAULT_MINUTES = 3.0
+LEAST_CONCENTRATION = 1e-3  # of a Dirichlet: below it float32 gamma draws underflow to 0 / 0
+PRECISIONS = ("float32", "mixed_bfloat16")
 ROTATIONS = ("quarter", "any")
 PRESETS = ("default", "published")
 PUBLISHED_TRAIN: dict[str, Any] = {

@@ -25,9 +25,14 @@ def export_saved_model(run: str | Path, out: str | Path, num_samples: int = 16) 
         The folder of the version.
 
     Raises:
-        UsageError: the version exists.
+        UsageError: the version exists, or Keras runs another backend than TensorFlow.
         ProSegError: no run, or a damaged one.
     """
+    import keras
+
+    backend = keras.backend.backend()
+    if backend != "tensorflow":
+        raise UsageError(f"A SavedModel needs KERAS_BACKEND=tensorflow. Received: {backend}")
     import tensorflow as tf
     from keras.export import ExportArchive
 

@@ -27,7 +27,7 @@ from keras_proseg.layers.mask_decoder import MaskDecoder
 from keras_proseg.layers.preference import RaterClassifier, RaterPreference
 from keras_proseg.optimizers import make_optimizer
 from keras_proseg.sampling import Sampling
-from keras_proseg.trainers import NonFiniteGuard, TrainStep
+from keras_proseg.trainers import JIT_COMPILE, NonFiniteGuard, TrainStep
 
 TERMS = ("nll_mask", "nll_image", "nll_rater", "kl_tau", "kl_z", "dice_loss", "energy_score")
 
@@ -65,7 +65,7 @@ class ProSeg(Bound, Sampling, TrainStep, keras.Model):
     ) -> None:
         trainable = settings.pop("trainable", True)
         settings.pop("dtype", None)
-        super().__init__(name=name, trainable=trainable)
+        super().__init__(name=name, trainable=trainable, dtype="float32")
         self.settings = _settings(raters, config, settings)
         c = self.settings
         self.raters, self.seed = list(c.raters), seed
@@ -105,7 +105,12 @@ class ProSeg(Bound, Sampling, TrainStep, keras.Model):
             self.image_decoder.build(z)
         for counter in ("steps_seen", "steps_skipped", "bad_steps"):
             weight = self.add_weight(
-                shape=(), initializer="zeros", dtype="int32", trainable=False, name=counter
+                shape=(),
+                initializer="zeros",
+                dtype="int32",
+                trainable=False,
+                aggregation="only_first_replica",
+                name=counter,
             )
             setattr(self, counter, weight)
         self.built = True
@@ -134,6 +139,18 @@ class ProSeg(Bound, Sampling, TrainStep, keras.Model):
         loss = ops.mean(obj.objective(terms, self.settings))
         return terms, loss + sum(self.losses)
 
+    @property
+    def steps_done(self) -> int:
+        """Optimiser steps so far, skipped ones too; kept in saved files."""
+        return int(ops.convert_to_numpy(self.steps_seen))
+
+    def count_step(self, good: Any) -> None:
+        """Counts one step, and whether it was skipped because it was not finite."""
+        bad = 1 - ops.cast(good, "int32")
+        self.steps_seen.assign(self.steps_seen + 1)
+        self.steps_skipped.assign(self.steps_skipped + bad)
+        self.bad_steps.assign((self.bad_steps + 1) * bad)
+
     def record(self, terms: obj.ElboTerms, loss: Any, good: Any = True) -> dict[str, Any]:
         """Updates the trackers with one batch unless it was not finite; returns their values."""
         values = [loss, ops.mean(terms.elbo()), *(ops.mean(getattr(terms, n)) for n in TERMS)]
@@ -149,8 +166,11 @@ class ProSeg(Bound, Sampling, TrainStep, keras.Model):
         return self.trackers
 
     def compile(self, optimizer: Any = None, **kwargs: Any) -> None:
-        """Like Keras' own, with the two learning rates of `TrainConfig` by default."""
-        kwargs.setdefault("jit_compile", False)
+        """Like Keras' own, with the two learning rates of `TrainConfig` by default.
+
+        `jit_compile` is true by default on JAX only.
+        """
+        kwargs.setdefault("jit_compile", JIT_COMPILE)
         super().compile(optimizer=make_optimizer() if optimizer is None else optimizer, **kwargs)
 
     def fit(self, *args: Any, callbacks: Any = None, **kwargs: Any) -> Any:

@@ -4,8 +4,7 @@ elbo = -(nll_mask + nll_image + nll_rater + kl_tau + kl_z), every term a (B,) ve
 """
 
 import math
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from keras import ops
 
@@ -14,8 +13,7 @@ from keras_proseg.config import ModelConfig
 LOG_2PI = math.log(2 * math.pi)
 
 
-@dataclass(frozen=True)
-class ElboTerms:
+class ElboTerms(NamedTuple):
     """Per-image terms, each (B,).
 
     Attributes:

@@ -35,6 +35,7 @@ class WarmupCosine(keras.callbacks.Callback):
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         """Scales the peaks by warm-up times cosine."""
+        self.model.sync_state()
         factor = rate_factor(self.step, self.steps, self.config.warmup)
         for optimizer in self.model.optimizer.optimizers:
             chosen = optimizer.name == PREFERENCE_NAME

@@ -5,7 +5,6 @@ history.csv, last.keras and best.keras (with optimiser state), metrics.json, cas
 """
 
 import csv
-import os
 import platform
 import shutil
 import time
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_proseg import __version__
+from keras_proseg.backends import PACKAGES
 from keras_proseg.config import ModelConfig, TrainConfig, default_rater_order, to_dict
 from keras_proseg.errors import ProSegError, UsageError
 from keras_proseg.files import atomic_file, read_json, write_json
@@ -180,11 +180,9 @@ def versions() -> dict[str, str]:
     """Versions of what a run depends on, and the backend."""
     from importlib.metadata import version
 
-    packages = ("keras", "tensorflow", "tensorflow-probability", "numpy", "pylidc")
-    found = {name: version(name) for name in packages}
-    backend = os.environ.get("KERAS_BACKEND", "tensorflow")
-    return (
-        {"keras_proseg": __version__, "python": platform.python_version()}
-        | found
-        | {"backend": backend}
-    )
+    import keras
+
+    backend = keras.backend.backend()
+    found = {name: version(name) for name in ("keras", "numpy", "pylidc", *PACKAGES[backend])}
+    own = {"keras_proseg": __version__, "python": platform.python_version()}
+    return own | found | {"backend": backend}

@@ -2,13 +2,15 @@
 
 import statistics
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from keras_proseg.config import ModelConfig, TrainConfig
 from keras_proseg.data.dataset import Dataset
-from keras_proseg.data.pipeline import BatchReader, training_pipeline
+from keras_proseg.data.pipeline import BatchReader, training_batches
 from keras_proseg.data.split import subset
 from keras_proseg.evaluation import evaluate, plain
 from keras_proseg.files import write_json
@@ -36,12 +38,13 @@ class Session:
         self.reader = BatchReader(cases, train.batch_size, train.seed, train.rotation)
         self.val = subset(dataset, "val")
         self.started, self.cpu_started = time.monotonic(), time.process_time()
-        if (run.path / "last.keras").is_file():
-            self.model = run.load_model("last")
-        else:
-            keras.utils.set_random_seed(train.seed)
-            self.model = ProSeg(config=model, seed=train.seed)
-            self.model.compile(make_optimizer(train))
+        with _precision(train.precision):
+            if (run.path / "last.keras").is_file():
+                self.model = run.load_model("last")
+            else:
+                keras.utils.set_random_seed(train.seed)
+                self.model = ProSeg(config=model, seed=train.seed)
+                self.model.compile(make_optimizer(train))
         done = self.steps_done
         self.rows = [row for row in run.history() if row["step"] <= done]
         self.seconds_before = self.rows[-1]["seconds"] if self.rows else 0.0
@@ -49,7 +52,7 @@ class Session:
 
     @property
     def steps_done(self) -> int:
-        return int(np.asarray(self.model.steps_seen))
+        return self.model.steps_done
 
     def finish(self) -> Run:
         """Trains to the end of the plan, then scores the best checkpoint on val."""
@@ -98,9 +101,10 @@ class Session:
         with counting_bar(total, min(first, total - count), "Training") as advance:
             bar = keras.callbacks.LambdaCallback(on_train_batch_end=lambda *_, **__: advance())
             history = self.model.fit(
-                training_pipeline(self.reader, first, self.config.augment),
+                training_batches(self.reader, first, self.config.augment),
                 steps_per_epoch=count,
                 callbacks=[schedule, *callbacks, bar],
+                shuffle=False,
                 verbose=0,
             )
         return {name: float(values[-1]) for name, values in history.history.items()}
@@ -143,6 +147,19 @@ class Session:
         plot_samples(best, self.val, self.run.path / "samples.png")
 
 
+@contextmanager
+def _precision(policy: str) -> Iterator[None]:
+    """Layers made inside compute as `policy` says."""
+    import keras
+
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
 def _timer() -> Any:
     import keras
 
@@ -151,10 +168,14 @@ def _timer() -> Any:
             super().__init__()
             self.seconds: list[float] = []
 
-        def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-            self.begin = time.perf_counter()
+        def on_train_begin(self, logs: Any = None) -> None:
+            self.last = time.perf_counter()
 
         def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-            self.seconds.append(time.perf_counter() - self.begin)
+            self.model.sync_state()
+            assert self.model.steps_done  # read, for a backend that computes behind the caller
+            now = time.perf_counter()
+            self.seconds.append(now - self.last)
+            self.last = now
 
     return StepTimer()

@@ -1,5 +1,6 @@
 """One training run: data to run directory, resumable at every checkpoint."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ def train(
     facts = _facts(data, dataset)
     run.write_config(model_config, train_config, facts)
     _announce(dataset, facts, log)
-    return Session(run, model_config, train_config, dataset, log).finish()
+    return _trained(run, model_config, train_config, dataset, log)
 
 
 def resume(path: str | Path, data: Dataset | None = None, log: Any = print) -> Run:
@@ -62,7 +63,14 @@ def resume(path: str | Path, data: Dataset | None = None, log: Any = print) -> R
             f"{dataset.source} must be the data that {path} was trained on. Received: changed data"
         )
     model_config = ModelConfig(**config["model"])
-    return Session(run, model_config, train_config, dataset, log).finish()
+    return _trained(run, model_config, train_config, dataset, log)
+
+
+def _trained(run: Run, model: ModelConfig, config: TrainConfig, dataset: Dataset, log: Any) -> Run:
+    from keras_proseg.trainers import data_parallel
+
+    with data_parallel(config.devices) if config.devices > 1 else nullcontext():
+        return Session(run, model, config, dataset, log).finish()
 
 
 def fit_config(config: ModelConfig, dataset: Dataset) -> ModelConfig:

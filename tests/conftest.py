@@ -1,8 +1,12 @@
 """One tiny data set and one tiny trained run, shared by the tests."""
 
 import os
+from tempfile import TemporaryDirectory
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# JAX compiles more than it runs here, and much of it again and again.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", (COMPILED := TemporaryDirectory()).name)
 
 import numpy as np
 import pytest

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-TINY = {"width": 4, "mean_samples": 3, "val_cases": 4, "val_samples": 3, "num_samples": 4}
+SMALL = {"width": 4, "depth": 3, "mean_samples": 3}
+TINY = SMALL | {"val_cases": 4, "val_samples": 3, "num_samples": 4}
 
 
 def tiny_arrays(count=24, size=32, raters=3, seed=0):

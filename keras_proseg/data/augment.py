@@ -40,6 +40,7 @@ def augment(batch: dict[str, Any]) -> dict[str, Any]:
     """Applies the draws in `batch` (`transform`, `gain`, `shift`) to `image` and `masks`."""
     from keras import ops
 
+    batch = {name: ops.convert_to_tensor(value) for name, value in batch.items()}
     image, masks, transform = batch["image"], batch["masks"], batch["transform"]
     # One map for everything: what the edge mirrors into the image it mirrors into the masks.
     image = ops.image.affine_transform(image, transform, "bilinear", "reflect")

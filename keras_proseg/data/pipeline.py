@@ -1,6 +1,7 @@
 """Training batches as a pure function of (seed, step): a resumed run sees what it would have.
 
-`BatchReader` is the one reader; `training_pipeline` feeds it to TensorFlow through tf.data.
+`BatchReader` is the one reader; `training_batches` feeds it to the backend in use: to TensorFlow
+through tf.data (`training_pipeline`), to the others as a `keras.utils.PyDataset`.
 """
 
 from typing import Any
@@ -9,6 +10,8 @@ import numpy as np
 
 from keras_proseg.data.augment import augment, draw_augmentation
 from keras_proseg.data.dataset import Dataset
+
+COLUMNS = ("image", "masks", "annotated")
 
 
 class BatchReader:
@@ -39,10 +42,12 @@ class BatchReader:
     def batch(self, step: int) -> dict[str, np.ndarray]:
         """`image` (B, H, W, C), `masks` (B, R, H, W, K), `annotated` (B, R), not augmented."""
         rows = self.indices(int(step))
+        # Not booleans, which Keras cannot average over the devices of a MirroredStrategy.
+        annotated = self.dataset.annotated[rows].astype(np.uint8)
         return {
             "image": self.dataset.images[rows].astype(np.float32),
             "masks": self.dataset.masks[rows],
-            "annotated": self.dataset.annotated[rows],
+            "annotated": annotated,
         }
 
     def augmentation(self, step: int) -> dict[str, np.ndarray]:
@@ -52,11 +57,22 @@ class BatchReader:
         return draw_augmentation(seed, self.batch_size, height, width, self.rotation)
 
 
+def training_batches(reader: BatchReader, first_step: int, augmented: bool) -> Any:
+    """Endless training batches from `first_step` on, for `fit` on the backend in use."""
+    import keras
+
+    if keras.backend.backend() == "tensorflow":
+        return training_pipeline(reader, first_step, augmented)
+    from keras_proseg.data.sequence import TrainingSequence
+
+    return TrainingSequence(reader, first_step, augmented)
+
+
 def training_pipeline(reader: BatchReader, first_step: int, augmented: bool) -> Any:
     """An endless tf.data.Dataset of batches from `first_step` on."""
     import tensorflow as tf
 
-    names = ("image", "masks", "annotated", "transform", "gain", "shift")
+    names = (*COLUMNS, "transform", "gain", "shift")
 
     def read(step: Any) -> list[np.ndarray]:
         batch = reader.batch(step) | reader.augmentation(step)
@@ -70,7 +86,7 @@ def training_pipeline(reader: BatchReader, first_step: int, augmented: bool) -> 
         for array, name in zip(arrays, names, strict=True):
             array.set_shape(example[name].shape)
         batch = dict(zip(names, arrays, strict=True))
-        return augment(batch) if augmented else {name: batch[name] for name in names[:3]}
+        return augment(batch) if augmented else {name: batch[name] for name in COLUMNS}
 
     steps = tf.data.Dataset.counter(first_step)
     options = tf.data.Options()

@@ -1,13 +1,14 @@
 """Distributions with one face (`sample`, `kl`, `mean`) over the backend's well-kept library."""
 
+from importlib import import_module
+from typing import Any
+
 import keras
 
-if keras.backend.backend() == "tensorflow":
-    from keras_proseg.distributions.tensorflow import DiagonalNormal, Dirichlet, standard_normal
-else:
-    raise ImportError(
-        "keras_proseg runs on the TensorFlow backend: expected KERAS_BACKEND=tensorflow. "
-        f"Received: {keras.backend.backend()}"
-    )
+_library = import_module(f"keras_proseg.distributions.{keras.backend.backend()}")
+
+DiagonalNormal: Any = _library.DiagonalNormal
+Dirichlet: Any = _library.Dirichlet
+standard_normal: Any = _library.standard_normal
 
 __all__ = ["DiagonalNormal", "Dirichlet", "standard_normal"]

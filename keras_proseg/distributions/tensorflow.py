@@ -5,6 +5,8 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from keras_proseg.config import LEAST_CONCENTRATION
+
 tfd = tfp.distributions
 
 
@@ -16,12 +18,17 @@ class Dirichlet:
     """
 
     def __init__(self, concentration: Any) -> None:
-        # Below 1e-3 float32 gamma draws underflow to 0/0.
-        self._tfd = tfd.Dirichlet(tf.maximum(tf.cast(concentration, tf.float32), 1e-3))
+        concentration = tf.cast(concentration, tf.float32)
+        self._tfd = tfd.Dirichlet(tf.maximum(concentration, LEAST_CONCENTRATION))
 
     def sample(self, num: int, seed: Any) -> Any:
         """`num` reparameterised draws (num, ..., T) on the simplex."""
-        return self._tfd.sample(num, seed=_seed(seed))
+        # The gradient of TFP's own draws is not finite below 0.1: Gamma(a) ~ Gamma(a + 1) U^(1/a).
+        gamma_seed, uniform_seed = tfp.random.split_seed(_seed(seed), n=2)
+        concentration = self._tfd.concentration
+        log_gamma = tfd.ExpGamma(concentration + 1.0, 1.0).sample(num, seed=gamma_seed)
+        log_uniform = -tfd.Exponential(1.0).sample(tf.shape(log_gamma), seed=uniform_seed)
+        return tf.nn.softmax(log_gamma + log_uniform / concentration)
 
     def kl(self, other: "Dirichlet") -> Any:
         """KL(self || other), (...,) in nats."""

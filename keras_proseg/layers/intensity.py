@@ -13,7 +13,8 @@ class IntensityScaling(keras.layers.Layer):
     """Scales raw intensities (B, H, W, C) as `IntensityConfig` says; float32 out."""
 
     def __init__(self, intensity: IntensityConfig, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+        # Raw pixels do not survive bfloat16, to which a mixed policy would cast them.
+        super().__init__(**(kwargs | {"dtype": "float32"}))
         self.intensity = intensity
         self.built = True
 

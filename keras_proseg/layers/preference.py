@@ -26,7 +26,7 @@ class RaterPreference(keras.layers.Layer):
     def build(self, shape: Any = None) -> None:
         own = ops.arange(self.size) % self.num_raters
         own = ops.equal(own[None, :], ops.arange(self.num_raters)[:, None])
-        start = ops.where(own, float(self.start[0]), float(self.start[1]))
+        start = ops.where(own, *(ops.convert_to_tensor(v, "float32") for v in self.start))
         self.concentration = self.add_weight(
             name="concentration",
             shape=(self.num_raters, self.size),

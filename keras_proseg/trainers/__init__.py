@@ -1,6 +1,17 @@
 """`train_step` for the backend in use, chosen once."""
 
-from keras_proseg.trainers.guard import NonFiniteGuard
-from keras_proseg.trainers.tensorflow import TrainStep, compiled
+from importlib import import_module
+from typing import Any
 
-__all__ = ["NonFiniteGuard", "TrainStep", "compiled"]
+import keras
+
+from keras_proseg.trainers.guard import NonFiniteGuard
+
+_trainer = import_module(f"keras_proseg.trainers.{keras.backend.backend()}")
+
+TrainStep: Any = _trainer.TrainStep
+compiled: Any = _trainer.compiled
+data_parallel: Any = _trainer.data_parallel
+JIT_COMPILE: bool = _trainer.JIT_COMPILE
+
+__all__ = ["JIT_COMPILE", "NonFiniteGuard", "TrainStep", "compiled", "data_parallel"]

@@ -9,7 +9,7 @@ from keras_proseg.errors import ProSegError
 
 
 class NonFiniteGuard(keras.callbacks.Callback):
-    """Raises once `limit` steps in a row were skipped.
+    """Raises when `limit` steps in a row, or more, were skipped.
 
     Raises:
         ProSegError: with the number of steps in a row.
@@ -17,10 +17,20 @@ class NonFiniteGuard(keras.callbacks.Callback):
 
     def __init__(self, limit: int) -> None:
         super().__init__()
-        self.limit = limit
+        self.limit, self.steps = limit, 0
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Looks at the count that `train_step` keeps."""
+        """Looks every `limit` steps, for looking waits until the step is computed."""
+        self.steps += 1
+        if self.steps % self.limit == 0:
+            self._look()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Looks whatever the number of steps."""
+        self._look()
+
+    def _look(self) -> None:
+        self.model.sync_state()
         bad = int(ops.convert_to_numpy(self.model.bad_steps))
         if bad >= self.limit:
             raise ProSegError(

@@ -1,16 +1,36 @@
 """The training step on TensorFlow."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import keras
 import tensorflow as tf
 
+from keras_proseg.backends import check_devices
+
 ZERO = tf.UnconnectedGradients.ZERO
+# A graph is fast on a CPU already; XLA pays on a GPU, by `compile(jit_compile=True)`.
+JIT_COMPILE = False
 
 
 def compiled(function: Any) -> Any:
     """`function` as one graph per rank and dtype; about ten times faster than eager calls."""
     return tf.function(function, reduce_retracing=True)
+
+
+@contextmanager
+def data_parallel(count: int) -> Iterator[None]:
+    """Models made and fitted inside share each batch among `count` devices (MirroredStrategy).
+
+    Raises:
+        UsageError: there are fewer devices.
+    """
+    kind = "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
+    names = [device.name for device in tf.config.list_logical_devices(kind)]
+    check_devices(count, names)
+    with tf.distribute.MirroredStrategy(names[:count]).scope():
+        yield
 
 
 class TrainStep:
@@ -22,15 +42,13 @@ class TrainStep:
         weights = self.trainable_variables
         with tf.GradientTape() as tape:
             terms, loss = self.compute_terms_and_loss(batch, training=True)
-            scaled = self.optimizer.scale_loss(loss)
+            share = loss / self.replica()[1]
+            scaled = self.optimizer.scale_loss(share)
         # TensorFlow makes zeros of its own variables only, not of Keras'.
         sources = [weight.value for weight in weights]
         gradients = tape.gradient(scaled, sources, unconnected_gradients=ZERO)
-        good = tf.math.is_finite(loss) & tf.math.is_finite(tf.linalg.global_norm(gradients))
-        tf.cond(good, lambda: self._apply(gradients, weights), lambda: tf.constant(0))
-        self.steps_seen.assign_add(1)
-        self.steps_skipped.assign_add(tf.cast(~good, tf.int32))
-        self.bad_steps.assign((self.bad_steps + 1) * tf.cast(~good, tf.int32))
+        good = self._apply_if_finite(share, gradients)
+        self.count_step(good)
         return self.record(terms, loss, good)
 
     def test_step(self: Any, batch: Any) -> dict[str, Any]:
@@ -38,6 +56,44 @@ class TrainStep:
         batch, _, _ = keras.utils.unpack_x_y_sample_weight(batch)
         return self.record(*self.compute_terms_and_loss(batch, training=False))
 
-    def _apply(self: Any, gradients: Any, weights: Any) -> tf.Tensor:
-        self.optimizer.apply(gradients, weights)
+    def sync_state(self: Any) -> None:
+        """Nothing to do: the variables hold the state of a running `fit`."""
+
+    def replica(self: Any) -> tuple[Any, int]:
+        """Which replica this is, and of how many; each sees its share of the batch, in order."""
+        context = tf.distribute.get_replica_context()
+        if context is None or context.num_replicas_in_sync == 1:
+            return 0, 1
+        return context.replica_id_in_sync_group, context.num_replicas_in_sync
+
+    def _apply_if_finite(self: Any, loss: Any, gradients: Any) -> Any:
+        """Applies the gradients if they and the loss are finite; gives whether they are."""
+        replica, count = self.replica()
+        if count == 1:
+            good = _finite(loss, gradients)
+            tf.cond(good, lambda: self._apply(gradients), lambda: tf.constant(0))
+            return good
+        context = tf.distribute.get_replica_context()
+        loss, *gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, [loss, *gradients])
+        good = _finite(loss, gradients)
+        # The optimizer clips on each replica and adds up then: one of them brings it all.
+        brought = [tf.where(replica == 0, g, tf.zeros_like(g)) for g in gradients]
+        context.merge_call(self._apply_everywhere, args=(good, brought))
+        return good
+
+    def _apply_everywhere(self: Any, strategy: Any, good: Any, gradients: Any) -> None:
+        # A replica may not enter a condition that gathers gradients; all of them together may.
+        def apply() -> tf.Tensor:
+            strategy.extended.call_for_each_replica(self._apply, args=(gradients,))
+            return tf.constant(0)
+
+        agreed = strategy.experimental_local_results(good)[0]
+        tf.cond(agreed, apply, lambda: tf.constant(0))
+
+    def _apply(self: Any, gradients: Any) -> tf.Tensor:
+        self.optimizer.apply(gradients, self.trainable_variables)
         return tf.constant(0)
+
+
+def _finite(loss: Any, gradients: Any) -> Any:
+    return tf.math.is_finite(loss) & tf.math.is_finite(tf.linalg.global_norm(gradients))

@@ -1,0 +1,66 @@
+"""Two devices give the weights of one."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from keras_proseg import UsageError
+from keras_proseg.config import TrainConfig
+from keras_proseg.trainers import data_parallel
+
+pytestmark = pytest.mark.backend
+BACKEND = keras.backend.backend()
+SCRIPT = """
+import os, sys
+from contextlib import nullcontext
+os.environ["XLA_FLAGS"] += " --xla_force_host_platform_device_count=2"
+sys.path.insert(0, r"{tests}")
+import keras, numpy as np
+if keras.backend.backend() == "tensorflow":
+    import tensorflow as tf
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+from tiny_data import SMALL, tiny_arrays
+from keras_proseg import Dataset, ProSeg
+from keras_proseg.data.pipeline import BatchReader, training_batches
+from keras_proseg.trainers import data_parallel
+arrays = tiny_arrays(16)
+arrays["annotated"] = np.ones((16, 3), bool)
+arrays["annotated"][::3, 1] = False
+reader = BatchReader(Dataset.from_arrays(**arrays), 4, 0, "any")
+for devices in (1, 2):
+    with data_parallel(2) if devices == 2 else nullcontext():
+        keras.utils.set_random_seed(0)
+        model = ProSeg(raters=["ann", "bob", "cy"], **SMALL)
+        model.compile()
+        model.fit(training_batches(reader, 0, True), steps_per_epoch=4, verbose=0)
+    assert model.steps_done == 4 and keras.ops.convert_to_numpy(model.steps_skipped) == 0
+    weights = [keras.ops.convert_to_numpy(weight) for weight in model.trainable_variables]
+    np.savez(r"{out}/" + str(devices) + ".npz", *weights)
+"""
+
+
+@pytest.mark.skipif(BACKEND == "torch", reason="one device on PyTorch")
+def test_two_devices_give_the_weights_of_one(tmp_path):
+    code = SCRIPT.format(tests=Path(__file__).parents[1], out=tmp_path)
+    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    one, two = (np.load(tmp_path / f"{count}.npz") for count in (1, 2))
+    assert len(one.files) > 20
+    for name in one.files:
+        np.testing.assert_allclose(two[name], one[name], atol=2e-5, err_msg=name)
+
+
+def test_devices_that_are_not_there():
+    with pytest.raises(UsageError, match="Received: 64"), data_parallel(64):
+        pass
+    with pytest.raises(UsageError, match="multiple of 3 devices. Received: 8"):
+        TrainConfig(batch_size=8, devices=3)

@@ -1,0 +1,55 @@
+"""Walls between the rooms, read from the syntax trees."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import keras_proseg
+
+PACKAGE = Path(keras_proseg.__file__).parent
+BACKENDS = {"tensorflow", "tensorflow_probability", "jax", "numpyro", "torch"}
+# distributions/ and trainers/ hold one module per backend; tf.data feeds TensorFlow, and a
+# SavedModel is TensorFlow's own format.
+ROOMS = {
+    "distributions/tensorflow.py", "distributions/jax.py", "distributions/torch.py",
+    "trainers/tensorflow.py", "trainers/jax.py", "trainers/torch.py",
+    "data/pipeline.py", "export.py",
+}  # fmt: skip
+
+
+def imported(path):
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.add(node.module.split(".")[0])
+    return found
+
+
+def test_backends_are_named_in_their_rooms_only():
+    named = {
+        path.relative_to(PACKAGE).as_posix()
+        for path in PACKAGE.rglob("*.py")
+        if imported(path) & BACKENDS
+    }
+    assert named == ROOMS
+
+
+@pytest.mark.parametrize("room", ["distributions", "trainers"])
+def test_each_room_names_its_own_backend_only(room):
+    for path in (PACKAGE / room).glob("*.py"):
+        others = BACKENDS - {path.stem} - {"tensorflow_probability", "numpyro"}
+        assert not imported(path) & others, path
+
+
+def test_importing_the_package_imports_nothing_heavy():
+    code = (
+        "import sys, keras_proseg, keras_proseg.config;"
+        "print(*({'numpy', 'keras', 'tensorflow', 'jax', 'torch'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
