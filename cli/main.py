@@ -9,8 +9,8 @@ import click
 from keras_proseg import __version__
 from keras_proseg.errors import ProSegError
 
-from .options import config_options
-from .quiet import start_backend
+from .options import backend_option, config_options
+from .start import start_backend
 
 
 class Door(click.Group):
@@ -49,15 +49,18 @@ def main() -> None:
 @click.option("--data", metavar="lidc|FILE.npz", help="What to train on.")
 @click.option("--out", metavar="RUN", help="Run directory [default: runs/<date>-<source>].")
 @click.option("--resume", metavar="RUN", help="Go on with a run that was stopped.")
+@backend_option
 @config_options
-def train(data: str | None, out: str | None, resume: str | None, **settings: Any) -> None:
+def train(
+    data: str | None, out: str | None, resume: str | None, backend: str | None, **settings: Any
+) -> None:
     """Train, validate and leave a run directory with metrics and a picture."""
     settings = {name: value for name, value in settings.items() if value is not None}
     if (data is None) == (resume is None):
         raise click.UsageError("Give either --data or --resume RUN.")
     if resume and (settings or out):
         raise click.UsageError("--resume goes on with the run's own settings: give it alone.")
-    start_backend()
+    start_backend(backend)
     from keras_proseg import training
 
     from .report import print_run
@@ -76,9 +79,18 @@ def train(data: str | None, out: str | None, resume: str | None, **settings: Any
 @click.option("--rater", help="Draw as this rater would; by default as anyone might.")
 @click.option("--num-samples", default=16, show_default=True, type=click.IntRange(1))
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
-def sample(run: str, image: str, out: str, rater: str | None, num_samples: int, seed: int) -> None:
+@backend_option
+def sample(
+    run: str,
+    image: str,
+    out: str,
+    rater: str | None,
+    num_samples: int,
+    seed: int,
+    backend: str | None,
+) -> None:
     """Draw segmentations of IMAGE (.npz, .npy, .png, .nii, .nii.gz) with a trained RUN."""
-    start_backend()
+    start_backend(backend)
     from keras_proseg.images import sample_file
 
     written = sample_file(run, image, out, _name_or_index(rater), num_samples, seed)
@@ -92,11 +104,17 @@ def sample(run: str, image: str, out: str, rater: str | None, num_samples: int, 
 @click.option("--split", type=click.Choice(["train", "val", "test", "all"]))
 @click.option("--num-samples", default=50, show_default=True, type=click.IntRange(1))
 @click.option("--out", metavar="DIR", help="Folder for metrics.json and cases.csv.")
+@backend_option
 def evaluate(
-    run: str, data: str | None, split: str | None, num_samples: int, out: str | None
+    run: str,
+    data: str | None,
+    split: str | None,
+    num_samples: int,
+    out: str | None,
+    backend: str | None,
 ) -> None:
     """Score a trained RUN with every metric, on its validation cases by default."""
-    start_backend()
+    start_backend(backend)
     from keras_proseg.evaluation import evaluate_run
 
     from .report import print_table
@@ -111,7 +129,7 @@ def evaluate(
 @click.option("--num-samples", default=16, show_default=True, type=click.IntRange(1))
 def export(run: str, out: str, num_samples: int) -> None:
     """Export a trained RUN as a SavedModel for TensorFlow Serving."""
-    start_backend()
+    start_backend("tensorflow")  # the only one that writes a SavedModel dynamic in every size
     from keras_proseg.export import export_saved_model
 
     click.echo(export_saved_model(run, out, num_samples))

@@ -9,8 +9,9 @@ from typing import Any
 
 import click
 
+from keras_proseg.backends import PACKAGES
 from keras_proseg.config import CHOICES as MODEL_CHOICES
-from keras_proseg.config import PRESETS, ROTATIONS, ModelConfig, TrainConfig
+from keras_proseg.config import PRECISIONS, PRESETS, ROTATIONS, ModelConfig, TrainConfig
 
 MODEL_FIELDS = (
     "backbone", "width", "image_decoder", "ambiguity_stride", "raters_per_step", "mean_samples",
@@ -19,9 +20,16 @@ MODEL_FIELDS = (
 CHOICES = MODEL_CHOICES | {
     "preset": PRESETS,
     "rotation": ROTATIONS,
+    "precision": PRECISIONS,
     "rater_order": ("area", "given"),
     "images": ("auto", "ct", "phantom"),
 }
+
+
+def backend_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds `--backend`."""
+    text = "For this command [default: $KERAS_BACKEND, or tensorflow]."
+    return click.option("--backend", type=click.Choice(list(PACKAGES)), help=text)(command)
 
 
 def config_options(command: Callable[..., Any]) -> Callable[..., Any]:

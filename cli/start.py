@@ -4,9 +4,12 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from keras_proseg.backends import choose_backend
 
-def start_backend() -> None:
-    """Imports Keras and wakes its backend, quietly; Python's own errors are not hidden."""
+
+def start_backend(name: str | None) -> None:
+    """Imports Keras and wakes the backend, quietly; Python's own errors are not hidden."""
+    choose_backend(name)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     with silent_descriptor(2):
