@@ -47,7 +47,13 @@ setup(
         "tensorflow-probability>=0.25",
         "tf-keras>=2.21",
     ],
-    extras_require={"test": TEST, "notebooks": ["jupyterlab"]},
+    extras_require={
+        "gpu": ["tensorflow[and-cuda]>=2.21"],
+        "jax": ["jax>=0.7", "numpyro>=0.19"],
+        "notebooks": ["jupyterlab"],
+        "test": TEST,
+        "torch": ["torch>=2.6"],
+    },
     entry_points={"console_scripts": ["keras-proseg = keras_proseg_cli.main:main"]},
     classifiers=[
         "License :: OSI Approved :: Apache Software License",
