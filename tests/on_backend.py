@@ -3,6 +3,9 @@
 import keras
 import numpy as np
 
+# TensorFlow takes longer to make a graph than to run the few steps of a test without one.
+QUICK = {"run_eagerly": keras.backend.backend() == "tensorflow"}
+
 
 class Repeated(keras.utils.PyDataset):
     """One batch, again and again."""

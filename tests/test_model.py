@@ -1,7 +1,7 @@
 import keras
 import numpy as np
 import pytest
-from on_backend import Repeated, loss_and_gradients
+from on_backend import QUICK, Repeated, loss_and_gradients
 from tiny_data import SMALL
 
 from keras_proseg import ModelConfig, ProSeg, ProSegError, UsageError
@@ -42,11 +42,12 @@ def test_every_variant_trains_saves_and_reloads(settings, tmp_path):
     model, data = tiny(**settings), batch()
     if settings.get("num_classes"):
         data["masks"] = np.repeat(data["masks"], 2, axis=-1)
-    model.compile()
+    model.compile(**QUICK)
     history = model.fit(Repeated(data, 3), verbose=0)
     assert np.isfinite(list(history.history.values())).all()
     model.save(tmp_path / "model.keras")
     again = keras.models.load_model(tmp_path / "model.keras")
+    again.run_eagerly = model.run_eagerly
     image = data["image"]
     np.testing.assert_allclose(again.predict(image, verbose=0), model.predict(image, verbose=0))
     np.testing.assert_array_equal(
@@ -60,7 +61,7 @@ def test_every_variant_trains_saves_and_reloads(settings, tmp_path):
 def test_published_preset_takes_a_step(decoder):
     config, _ = preset_configs("published", raters=("a", "b"), image_decoder=decoder)
     model = ProSeg(config=config)
-    model.compile()
+    model.compile(**QUICK)
     logs = model.train_on_batch(batch(1, raters=2), return_dict=True)
     assert np.isfinite(logs["loss"])
     assert config.tau_size == 4
@@ -68,7 +69,7 @@ def test_published_preset_takes_a_step(decoder):
 
 def test_summary_and_evaluate_work(capsys):
     model = tiny()
-    model.compile()
+    model.compile(**QUICK)
     model.summary()
     assert "mask_decoder" in capsys.readouterr().out
     data = Repeated(batch(), 1)
@@ -185,7 +186,7 @@ def test_bad_settings(settings):
 @pytest.mark.backend
 def test_a_non_finite_step_is_skipped_and_counted():
     model, bad = tiny(), batch()
-    model.compile()
+    model.compile(**QUICK)
     model.train_on_batch(batch())
     before = [keras.ops.convert_to_numpy(w) + 0 for w in model.trainable_variables]
     bad["image"][0] = np.inf
@@ -201,7 +202,7 @@ def test_a_non_finite_step_is_skipped_and_counted():
 @pytest.mark.backend
 def test_repeated_non_finite_steps_stop_the_training():
     model, bad = tiny(max_bad_steps=2), batch()
-    model.compile()
+    model.compile(**QUICK)
     bad["image"][:] = np.nan
     with pytest.raises(ProSegError, match="2 non-finite steps"):
         model.fit(Repeated(bad, 5), verbose=0)
@@ -211,7 +212,7 @@ def test_repeated_non_finite_steps_stop_the_training():
 def test_two_learning_rates_and_their_schedule():
     model = tiny()
     optimizer = make_optimizer()
-    model.compile(optimizer)
+    model.compile(optimizer, **QUICK)
     model.train_on_batch(batch())
     small = next(o for o in optimizer.optimizers if o.name == PREFERENCE_NAME)
     paths = {v.path for v in small._trainable_variables}
@@ -227,7 +228,7 @@ def test_two_learning_rates_and_their_schedule():
 @pytest.mark.backend
 def test_the_rates_are_those_of_the_step_inside_fit():
     model = tiny()
-    model.compile(make_optimizer())
+    model.compile(make_optimizer(), **QUICK)
     starts = [keras.ops.convert_to_numpy(w) + 0 for w in model.trainable_variables]
     config = TrainConfig(preference_learning_rate=0.0, warmup=0)
     model.fit(Repeated(batch(), 2), callbacks=[WarmupCosine(config, 2, 0)], verbose=0)
