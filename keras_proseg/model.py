@@ -182,8 +182,10 @@ class ProSeg(Bound, Sampling, TrainStep, keras.Model):
         """The settings as plain values."""
         return {"name": self.name, "seed": self.seed, "config": to_dict(self.settings)}
 
-    def get_compile_config(self) -> dict[str, Any]:
-        """The optimizer, which is all that `compile` takes here."""
+    def get_compile_config(self) -> dict[str, Any] | None:
+        """The optimizer, which is all that `compile` takes here; None before that."""
+        if not self.compiled:
+            return None
         return {"optimizer": keras.saving.serialize_keras_object(self.optimizer)}
 
     def compile_from_config(self, config: dict[str, Any]) -> None:

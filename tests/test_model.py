@@ -241,6 +241,14 @@ def test_the_rates_are_those_of_the_step_inside_fit():
         np.testing.assert_array_equal(end, keras.ops.convert_to_numpy(weight), err_msg=weight.path)
 
 
+def test_a_model_that_was_not_compiled_is_saved_too(tmp_path):
+    model, image = tiny(), batch(1)["image"]
+    model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    assert not again.compiled
+    np.testing.assert_array_equal(again.sample(image, 0, seed=1), model.sample(image, 0, seed=1))
+
+
 def test_settings_survive_a_round_trip():
     config = ModelConfig(raters=("a", "b"), width=4)
     assert ProSeg.from_config(ProSeg(config=config).get_config()).settings == config
