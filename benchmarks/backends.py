@@ -68,10 +68,16 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
     from keras_proseg.model import ProSeg
 
     model = _model(options, keras)
-    noise = np.random.default_rng(0).normal(size=2**18).astype("float32")
+    settings = model.settings
+    grid = 128 // settings.ambiguity_stride
+    maps = 4 if settings.ambiguity_per_rater else 1
+    shapes = [(options.batch_size, 4)]  # the choice of raters, where not all are taken
+    shapes += [(options.batch_size, maps, grid, grid, settings.ambiguity_size)]
+    rng = np.random.default_rng(0)
+    noise = {len(shape): rng.normal(size=shape).astype("float32") for shape in shapes}
 
     def shared(shape: Any, key: Any) -> Any:
-        return keras.ops.convert_to_tensor(np.resize(noise, tuple(int(n) for n in shape)))
+        return keras.ops.convert_to_tensor(noise[len(shape)])
 
     def mean(self: Any, num: int, seed: Any) -> Any:
         return keras.ops.repeat(self.mean()[None], num, axis=0)
@@ -79,7 +85,8 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
     ProSeg.standard_normal = staticmethod(shared)
     Dirichlet.sample = mean
     clock = _clock(keras)
-    model.fit(_discs(options.batch_size, options.steps, keras), callbacks=[clock], verbose=0)
+    discs = _discs(options.batch_size, options.steps, keras)
+    model.fit(discs, callbacks=[clock], shuffle=False, verbose=0)
     return {"seconds": clock.seconds, "losses": clock.losses}
 
 
