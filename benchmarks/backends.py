@@ -4,6 +4,9 @@
 
 `--jit-compile` compiles with XLA where that is not the default: TensorFlow's path on a GPU.
 
+`--perturb N` starts run N from weights moved by one part in ten million, about float32's rounding:
+the losses of several such runs on one backend show how far rounding alone carries in these steps.
+
 Every installed backend starts from the same weights (a file written by the first), sees the same
 batches of moving discs, and has the same noise: one draw of z's from NumPy, and tau at its mean.
 Seconds per step are the median over the last two thirds, by wall clock, 128x128, four raters.
@@ -50,6 +53,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--backends", nargs="+", choices=list(PACKAGES))
     parser.add_argument("--jit-compile", action="store_true", default=None)
+    parser.add_argument("--perturb", type=int, default=0)
     parser.add_argument("--run", help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -101,6 +105,10 @@ def _model(options: argparse.Namespace, keras: Any) -> Any:
         keras.utils.set_random_seed(0)
         ProSeg(config=config).save(start)
     model = keras.saving.load_model(start)
+    if options.perturb:
+        rng = np.random.default_rng(options.perturb)
+        weights = [w * (1 + 1e-7 * rng.choice([-1, 1], w.shape)) for w in model.get_weights()]
+        model.set_weights(weights)
     chosen = {"jit_compile": True} if options.jit_compile else {}
     model.compile(make_optimizer(train), **chosen)
     return model

@@ -19,7 +19,8 @@ def main() -> None:
     """Prints images per second, and the share of a step that waits for its batch."""
     size = TrainConfig().batch_size
     cases = subset(load_dataset(sys.argv[1], TrainConfig()), "train")
-    reader = BatchReader(cases, size, 0, TrainConfig().rotation)
+    train = TrainConfig()
+    reader = BatchReader(cases, size, 0, train.rotation, train.zoom)
     batches = iter(training_pipeline(reader, 0, True))
     next(batches)
     alone = [_timed(lambda: next(batches))[0] for _ in range(40)]

@@ -25,7 +25,7 @@ class Bound:
         image = ops.convert_to_tensor(batch["image"])
         features, heads = self.encode(image, training)
         chosen, present = self._choose(batch["annotated"], choice_key)
-        masks = _pick(ops.cast(batch["masks"], "float32"), chosen)
+        masks = ops.cast(self._of_chosen(batch["masks"], chosen), "float32")
         q_tau, q_z = self.preference.q_tau(), self.ambiguity.q_z(heads)
         kl_tau = ops.take(q_tau.kl(self.preference.p_tau()), chosen)
         kl_z = ops.sum(q_z.kl(self.ambiguity.p_z()), axis=(2, 3, 4))
@@ -36,7 +36,8 @@ class Bound:
         parts, answers = [], []
         size = ops.shape(image)[0]
         for tau_key, z_key in zip(keys[:count], keys[count:], strict=True):
-            tau = _pick(self._share(lambda n, key=tau_key: q_tau.sample(n, key), size), chosen)
+            draws = self._share(lambda n, key=tau_key: q_tau.sample(n, key), size)
+            tau = self._of_chosen(draws, chosen)
             z = q_z.sample(self._share_of_normal(ops.shape(q_z.mean()), z_key))
             logits = self.decode(image, features, self._per_draw(z, chosen), tau)
             answers.append(ops.sigmoid(logits))
@@ -71,12 +72,20 @@ class Bound:
         """Rater indices (B, M) of this step and whether each is present (B, M)."""
         annotated = ops.cast(annotated, "bool")
         shape = ops.shape(annotated)
-        count = self.settings.raters_per_step
-        if count is None or count >= len(self.raters):
+        if self._all_raters():
             return ops.broadcast_to(ops.arange(len(self.raters)), shape), annotated
+        count = self.settings.raters_per_step
         order = self._share_of_normal(shape, key)
         chosen = ops.top_k(ops.where(annotated, order, -1e9), count)[1]
         return chosen, ops.take_along_axis(annotated, chosen, axis=1)
+
+    def _all_raters(self: Any) -> bool:
+        count = self.settings.raters_per_step
+        return count is None or count >= len(self.raters)
+
+    def _of_chosen(self: Any, values: Any, chosen: Any) -> Any:
+        """values (B, R, ...) at `chosen` (B, M); no copy where all raters are chosen, in order."""
+        return values if self._all_raters() else _pick(values, chosen)
 
     def _share(self: Any, draw: Any, size: Any) -> Any:
         """This replica's rows of `draw(rows of the whole batch)`: as on one device."""
@@ -88,7 +97,7 @@ class Bound:
 
     def _per_draw(self: Any, maps: Any, chosen: Any) -> Any:
         """Maps (B, 1 or R, ...) for raters `chosen` (B, M): one for all, or each its own."""
-        return _pick(maps, chosen) if self.settings.ambiguity_per_rater else maps
+        return self._of_chosen(maps, chosen) if self.settings.ambiguity_per_rater else maps
 
     def _nll_image(self: Any, image: Any, z: Any) -> Any:
         batch, maps = ops.shape(z)[:2]

@@ -185,6 +185,7 @@ class TrainConfig:
         clip: bound on the global norm of the gradient; None for none.
         augment: flips, rotation, intensity.
         rotation: of the augmentation: `"quarter"` turns, or `"any"` angle.
+        zoom: of the augmentation: standard deviation of the log of the factor.
         validations: how often at least the validation cases are scored during a run.
         val_cases: validation cases scored during a run (all of them at its end).
         val_samples: samples per case of these scores.
@@ -211,6 +212,7 @@ class TrainConfig:
     clip: float | None = 1.0
     augment: bool = True
     rotation: str = "quarter"
+    zoom: float = 0.0
     validations: int = 6
     val_cases: int = 48
     val_samples: int = 8

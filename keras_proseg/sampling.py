@@ -12,7 +12,7 @@ from keras_proseg.distributions import standard_normal
 from keras_proseg.errors import UsageError
 from keras_proseg.trainers import compiled
 
-CHUNK_VALUES = 2**26  # values of the widest tensor that one decoding pass may make: 256 MB
+CHUNK_VALUES = 2**23  # values of the widest tensor of a decoding pass: 32 MB, near a cache's size
 FIXED_SEED = 752
 
 
@@ -109,9 +109,27 @@ class Sampling:
         self: Any, image: Any, rater_ids: Any, tau: Any, key: Any, ambiguity_scale: Any
     ) -> Any:
         """Probabilities (B, S, H, W, K) for draws of raters (S,) with tau (1, S, T)."""
-        image, features, heads = self.encode_raw(image)
+        return self.draw_encoded(*self.encode_raw(image), rater_ids, tau, key, ambiguity_scale)
+
+    def draw_encoded(
+        self: Any,
+        image: Any,
+        features: Any,
+        heads: Any,
+        rater_ids: Any,
+        tau: Any,
+        key: Any,
+        ambiguity_scale: Any,
+    ) -> Any:
+        """`draw` from what `encode_raw` gave."""
         z = self._draw_z(heads, rater_ids, key, ambiguity_scale)
         return ops.sigmoid(self.decode(image, features, z, tau))
+
+    def draw_tau(self: Any, rater_ids: Any, key: Any) -> Any:
+        """tau (B or 1, S, T) ~ q(tau|r) for raters (B or 1, S); draw s is shared by the batch."""
+        draws = self.preference.q_tau().sample(ops.shape(rater_ids)[1], key)
+        chosen = ops.one_hot(rater_ids, len(self.raters))
+        return ops.sum(draws[None] * chosen[..., None], axis=2)
 
     def encode_raw(self: Any, image: Any) -> tuple[Any, Any, Any]:
         """The raw image as a tensor, with its features and heads."""
@@ -171,8 +189,7 @@ class Sampling:
             if len(rater) != batch:
                 raise UsageError(f"`rater` must name {batch} raters. Received: {len(rater)}")
             ids = np.repeat([[self.rater_index(r)] for r in rater], num, axis=1)
-        draws = self.preference.q_tau().sample(num, _key(seed, 0))
-        return ids, ops.stack([_rows(draws, row) for row in ids])
+        return ids, self._compiled("draw_tau")(ops.convert_to_tensor(ids), _key(seed, 0))
 
     def _draw_prior(self: Any, num: int, seed: int) -> tuple[np.ndarray, Any]:
         tau = self.preference.p_tau().sample(num, _key(seed, 0))
@@ -197,18 +214,17 @@ class Sampling:
         shared = len(rater_ids) == 1
         step = self._images_per_pass(images, num) if shared else 1
         draws = min(num, max(1, CHUNK_VALUES // self._values_per_draw(images)))
+        scale = ops.convert_to_tensor(scale, "float32")
         for b in range(0, len(images), step):
             some = ops.convert_to_tensor(images[b : b + step], "float32")
+            encoded = self._compiled("encode_raw")(some)
             row = 0 if shared else b
             for s in range(0, num, draws):
                 part = slice(s, s + draws)
+                ids = ops.convert_to_tensor(rater_ids[row, part])
                 # A chunk of draws has noise of its own: part of the key, so never used twice.
-                answer = self._compiled("draw")(
-                    some,
-                    ops.convert_to_tensor(rater_ids[row, part]),
-                    tau[row : row + 1, part],
-                    _key(seed, 1 + s),
-                    ops.convert_to_tensor(scale, "float32"),
+                answer = self._compiled("draw_encoded")(
+                    *encoded, ids, tau[row : row + 1, part], _key(seed, 1 + s), scale
                 )
                 samples[b : b + step, part] = ops.convert_to_numpy(answer)
         return samples
@@ -224,12 +240,6 @@ class Sampling:
         if name not in self._graphs:
             self._graphs[name] = compiled(getattr(self, name))
         return self._graphs[name]
-
-
-def _rows(draws: Any, rater_ids: np.ndarray) -> Any:
-    """draws (S, R, T) at each draw's rater (S,): (S, T)."""
-    index = ops.convert_to_tensor(rater_ids)[:, None, None]
-    return ops.take_along_axis(draws, index, axis=1)[:, 0]
 
 
 def _key(seed: int, salt: int) -> Any:

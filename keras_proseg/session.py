@@ -35,7 +35,7 @@ class Session:
 
         self.run, self.config, self.log, self.dataset = run, train, log, dataset
         cases = subset(dataset, "train")
-        self.reader = BatchReader(cases, train.batch_size, train.seed, train.rotation)
+        self.reader = BatchReader(cases, train.batch_size, train.seed, train.rotation, train.zoom)
         self.val = subset(dataset, "val")
         self.started, self.cpu_started = time.monotonic(), time.process_time()
         with _precision(train.precision):

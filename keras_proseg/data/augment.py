@@ -8,9 +8,9 @@ GAIN, SHIFT = 0.1, 0.1  # standard deviations: of contrast, and of brightness in
 
 
 def draw_augmentation(
-    seed: list[int], batch: int, height: int, width: int, rotation: str
+    seed: list[int], batch: int, height: int, width: int, rotation: str, zoom: float
 ) -> dict[str, Any]:
-    """Draws flips, a rotation about the centre, contrast and brightness.
+    """Draws flips, a rotation and a zoom about the centre, contrast and brightness.
 
     Args:
         seed: of NumPy's generator.
@@ -18,6 +18,7 @@ def draw_augmentation(
         height: H in pixels.
         width: W in pixels.
         rotation: by `"any"` angle, or by a `"quarter"` turn, which moves pixels and blurs none.
+        zoom: standard deviation of the log of the zoom factor; 0 for none.
 
     Returns:
         `transform` (B, 8) for `keras.ops.image.affine_transform`, `gain` and `shift` (B, 1, 1, 1).
@@ -27,6 +28,7 @@ def draw_augmentation(
     flip = rng.choice([-1.0, 1.0], batch)
     cosine, sine = np.cos(turns * np.pi / 2), np.sin(turns * np.pi / 2)
     linear = np.stack([cosine * flip, -sine, sine * flip, cosine], axis=-1).reshape(batch, 2, 2)
+    linear = linear * np.exp(rng.normal(0, 1, (batch, 1, 1)) * zoom)
     centre = np.array([(width - 1) / 2, (height - 1) / 2])
     offset = centre - linear @ centre
     zeros = np.zeros((batch, 2))

@@ -22,11 +22,14 @@ class BatchReader:
         batch_size: B.
         seed: of order and augmentation.
         rotation: as in `draw_augmentation`.
+        zoom: likewise.
     """
 
-    def __init__(self, dataset: Dataset, batch_size: int, seed: int, rotation: str) -> None:
+    def __init__(
+        self, dataset: Dataset, batch_size: int, seed: int, rotation: str, zoom: float
+    ) -> None:
         self.dataset, self.batch_size, self.seed = dataset, batch_size, seed
-        self.rotation = rotation
+        self.rotation, self.zoom = rotation, zoom
 
     def indices(self, step: int) -> np.ndarray:
         """Rows (B,) of the cases in batch `step`."""
@@ -54,7 +57,7 @@ class BatchReader:
         """The augmentation's draws for batch `step`."""
         height, width = self.dataset.images.shape[1:3]
         seed = [self.seed, int(step), 1]
-        return draw_augmentation(seed, self.batch_size, height, width, self.rotation)
+        return draw_augmentation(seed, self.batch_size, height, width, self.rotation, self.zoom)
 
 
 def training_batches(reader: BatchReader, first_step: int, augmented: bool) -> Any:

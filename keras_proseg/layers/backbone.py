@@ -7,6 +7,7 @@ from keras import ops
 
 from keras_proseg.config import ModelConfig
 from keras_proseg.errors import UsageError
+from keras_proseg.layers.normalization import GroupNorm
 
 RESNET34_BLOCKS = (3, 4, 6, 3)
 RESNET34_WIDTHS = (64, 128, 256, 512)
@@ -157,8 +158,8 @@ def _conv(filters: int, size: int, stride: int = 1) -> keras.layers.Conv2D:
     )
 
 
-def _norm(filters: int) -> keras.layers.GroupNormalization:
-    return keras.layers.GroupNormalization(groups=min(8, filters), epsilon=1e-5)
+def _norm(filters: int) -> GroupNorm:
+    return GroupNorm(groups=min(8, filters), epsilon=1e-5)
 
 
 def _double(x: Any) -> Any:

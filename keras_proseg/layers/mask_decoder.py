@@ -51,7 +51,9 @@ class MaskDecoder(keras.layers.Layer):
         if self.from_features is not None:
             base = base + ops.expand_dims(self.from_features(features), 1)
         x = ops.relu(self._shape_by(base, tau))
-        logits = self.out(self.hidden(x))
+        # As a matrix, where TensorFlow fuses product, bias and activation into one pass.
+        flat = self.out(self.hidden(ops.reshape(x, (-1, self.width))))
+        logits = ops.reshape(flat, (*ops.shape(x)[:-1], flat.shape[-1]))
         return self._to_full_size(ops.cast(logits, "float32"))
 
     def _shape_by(self, base: Any, tau: Any) -> Any:

@@ -8,7 +8,7 @@ from keras_proseg.data.pipeline import BatchReader, training_pipeline
 
 @pytest.fixture
 def reader(arrays):
-    return BatchReader(Dataset.from_arrays(**arrays), batch_size=5, seed=3, rotation="any")
+    return BatchReader(Dataset.from_arrays(**arrays), 5, seed=3, rotation="any", zoom=0.2)
 
 
 def test_every_epoch_sees_every_case_once(reader):
@@ -31,7 +31,7 @@ def test_masks_move_with_the_image(rotation):
     """An image that is its own mask stays so: one map for both."""
     disc = np.zeros((8, 33, 33, 1), np.float32)
     disc[:, 5:15, 10:28] = 1
-    draws = draw_augmentation([0], 8, 33, 33, rotation)
+    draws = draw_augmentation([0], 8, 33, 33, rotation, zoom=0.0)
     draws |= {"gain": np.float32(1), "shift": np.float32(0)}
     masks = disc[:, None].astype(np.uint8)
     batch = augment({"image": disc, "masks": masks, "annotated": np.ones((8, 1), bool)} | draws)
@@ -41,9 +41,22 @@ def test_masks_move_with_the_image(rotation):
     assert len({m.tobytes() for m in mask}) >= (8 if rotation == "any" else 4)
 
 
+def test_zoom_scales_areas_by_its_square():
+    rows, columns = np.mgrid[:65, :65] - 32
+    disc = np.repeat((rows**2 + columns**2 < 100)[None, ..., None], 400, axis=0)
+    draws = draw_augmentation([2], 400, 65, 65, "quarter", zoom=0.25)
+    draws |= {"gain": np.float32(1), "shift": np.float32(0)}
+    batch = {"image": disc.astype("float32"), "masks": disc[:, None].astype("uint8")}
+    moved = augment(batch | {"annotated": np.ones((400, 1), bool)} | draws)["masks"]
+    factor = np.log(np.asarray(moved).sum(axis=(1, 2, 3, 4)) / disc[0].sum()) / 2
+    # 400 draws: four standard errors.
+    assert abs(factor.mean()) < 0.05
+    assert abs(factor.std() - 0.25) < 0.036
+
+
 def test_quarter_turns_are_numpys():
     image = np.random.default_rng(0).normal(size=(16, 9, 9, 1)).astype("float32")
-    draws = draw_augmentation([1], 16, 9, 9, "quarter")
+    draws = draw_augmentation([1], 16, 9, 9, "quarter", zoom=0.0)
     draws |= {"gain": np.float32(1), "shift": np.float32(0)}
     masks = (image > 0)[:, None].astype("uint8")
     batch = augment({"image": image, "masks": masks, "annotated": np.ones((16, 1), bool)} | draws)
