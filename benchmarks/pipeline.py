@@ -19,8 +19,7 @@ def main() -> None:
     """Prints images per second, and the share of a step that waits for its batch."""
     size = TrainConfig().batch_size
     cases = subset(load_dataset(sys.argv[1], TrainConfig()), "train")
-    train = TrainConfig()
-    reader = BatchReader(cases, size, 0, train.rotation, train.zoom)
+    reader = BatchReader(cases, TrainConfig())
     batches = iter(training_pipeline(reader, 0, True))
     next(batches)
     alone = [_timed(lambda: next(batches))[0] for _ in range(40)]

@@ -1,5 +1,6 @@
 """The training loop of a run: a plan in steps, and chunks of it that end in a checkpoint."""
 
+import gc
 import statistics
 import time
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ import numpy as np
 from keras_proseg.config import ModelConfig, TrainConfig
 from keras_proseg.data.dataset import Dataset
 from keras_proseg.data.pipeline import BatchReader, training_batches
-from keras_proseg.data.split import subset
+from keras_proseg.data.split import split_rows, subset
 from keras_proseg.evaluation import evaluate, plain
 from keras_proseg.files import write_json
 from keras_proseg.progress import counting_bar
@@ -33,9 +34,8 @@ class Session:
         from keras_proseg.model import ProSeg
         from keras_proseg.optimizers import make_optimizer
 
-        self.run, self.config, self.log, self.dataset = run, train, log, dataset
-        cases = subset(dataset, "train")
-        self.reader = BatchReader(cases, train.batch_size, train.seed, train.rotation, train.zoom)
+        self.run, self.config, self.log = run, train, log
+        self.reader = BatchReader(dataset, train, split_rows(dataset, "train"))
         self.val = subset(dataset, "val")
         self.started, self.cpu_started = time.monotonic(), time.process_time()
         with _precision(train.precision):
@@ -67,7 +67,7 @@ class Session:
 
     def _make_plan(self) -> dict[str, int]:
         budget = self.config.budget
-        epoch = -(-len(self.reader.dataset) // self.config.batch_size)
+        epoch = -(-len(self.reader) // self.config.batch_size)
         limits = [int(budget["steps"])] if "steps" in budget else []
         limits += [int(budget["epochs"]) * epoch] if "epochs" in budget else []
         chunk = epoch
@@ -138,9 +138,12 @@ class Session:
     def _report(self) -> None:
         from keras_proseg.plotting import plot_samples
 
+        steps = self.steps_done
+        del self.model  # two models and their graphs at once would be the peak of memory
+        gc.collect()
         best = self.run.load_model("best")
         summary, rows = evaluate(best, self.val, self.config.num_samples)
-        summary |= {"split": "val", "steps": self.steps_done}
+        summary |= {"split": "val", "steps": steps}
         summary |= {name: self.rows[-1][name] for name in ("seconds", "cpu_seconds")}
         write_csv(self.run.path / "cases.csv", rows)
         write_json(self.run.path / "metrics.json", plain(summary))

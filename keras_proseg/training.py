@@ -10,7 +10,7 @@ import numpy as np
 from keras_proseg.config import ModelConfig, TrainConfig, preset_configs, with_intensity
 from keras_proseg.data.dataset import Dataset
 from keras_proseg.data.sources import load_dataset
-from keras_proseg.data.split import split_dataset, subset
+from keras_proseg.data.split import split_dataset, split_rows
 from keras_proseg.errors import ProSegError
 from keras_proseg.runs import Run
 from keras_proseg.session import Session
@@ -75,7 +75,7 @@ def _trained(run: Run, model: ModelConfig, config: TrainConfig, dataset: Dataset
 
 def fit_config(config: ModelConfig, dataset: Dataset) -> ModelConfig:
     """`config` with raters, channels, classes and intensities of the training cases."""
-    images = subset(dataset, "train").images
+    images = dataset.images[split_rows(dataset, "train")]
     if dataset.image_kind in ("ct", "phantom"):
         config = with_intensity(config, mode="window")
     else:

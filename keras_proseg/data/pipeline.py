@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_proseg.config import TrainConfig
 from keras_proseg.data.augment import augment, draw_augmentation
 from keras_proseg.data.dataset import Dataset
 
@@ -18,26 +19,27 @@ class BatchReader:
     """Batch number `step` of an endless run of shuffled epochs; always full batches.
 
     Args:
-        dataset: the training cases.
-        batch_size: B.
-        seed: of order and augmentation.
-        rotation: as in `draw_augmentation`.
-        zoom: likewise.
+        dataset: the cases.
+        config: batch size, seed (of order and augmentation), rotation and zoom.
+        rows: the cases to read; all by default. Others are never copied.
     """
 
     def __init__(
-        self, dataset: Dataset, batch_size: int, seed: int, rotation: str, zoom: float
+        self, dataset: Dataset, config: TrainConfig, rows: np.ndarray | None = None
     ) -> None:
-        self.dataset, self.batch_size, self.seed = dataset, batch_size, seed
-        self.rotation, self.zoom = rotation, zoom
+        self.dataset, self.config = dataset, config
+        self.rows = np.arange(len(dataset)) if rows is None else rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
 
     def indices(self, step: int) -> np.ndarray:
         """Rows (B,) of the cases in batch `step`."""
-        places = np.arange(step * self.batch_size, (step + 1) * self.batch_size)
-        count = len(self.dataset)
+        size = self.config.batch_size
+        places, count = np.arange(step * size, (step + 1) * size), len(self)
         epochs, rows = np.divmod(places, count)
         orders = {
-            epoch: np.random.default_rng([self.seed, epoch]).permutation(count)
+            epoch: np.random.default_rng([self.config.seed, epoch]).permutation(self.rows)
             for epoch in sorted(set(epochs.tolist()))
         }
         return np.array([orders[e][row] for e, row in zip(epochs.tolist(), rows, strict=True)])
@@ -56,8 +58,9 @@ class BatchReader:
     def augmentation(self, step: int) -> dict[str, np.ndarray]:
         """The augmentation's draws for batch `step`."""
         height, width = self.dataset.images.shape[1:3]
-        seed = [self.seed, int(step), 1]
-        return draw_augmentation(seed, self.batch_size, height, width, self.rotation, self.zoom)
+        c = self.config
+        seed = [c.seed, int(step), 1]
+        return draw_augmentation(seed, c.batch_size, height, width, c.rotation, c.zoom)
 
 
 def training_batches(reader: BatchReader, first_step: int, augmented: bool) -> Any:

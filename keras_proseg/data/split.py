@@ -39,14 +39,21 @@ def subset(dataset: Dataset, name: str) -> Dataset:
     Raises:
         UsageError: the data has no such split.
     """
-    if name == "all":
-        return dataset
+    return dataset if name == "all" else dataset.take(split_rows(dataset, name))
+
+
+def split_rows(dataset: Dataset, name: str) -> np.ndarray:
+    """Row numbers of split `name`, without a copy of the cases.
+
+    Raises:
+        UsageError: the data has no such split.
+    """
     assert dataset.split is not None
     rows = np.flatnonzero(dataset.split == name)
     if not rows.size:
         present = ", ".join(sorted(set(dataset.split.tolist())))
         raise UsageError(f"`split` must be one that the data has: {present}. Received: {name}")
-    return dataset.take(rows)
+    return rows
 
 
 def _draw(groups: np.ndarray, seed: int) -> np.ndarray:

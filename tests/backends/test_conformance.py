@@ -8,6 +8,7 @@ from on_backend import Repeated
 from tiny_data import SMALL, TINY, tiny_arrays
 
 from keras_proseg import Dataset, ProSeg, load
+from keras_proseg.config import TrainConfig
 from keras_proseg.data.augment import augment
 from keras_proseg.data.pipeline import COLUMNS, BatchReader
 from keras_proseg.data.sequence import TrainingSequence
@@ -33,7 +34,9 @@ class Plain(ProSeg):
 
 
 def batches():
-    reader = BatchReader(Dataset.from_arrays(**tiny_arrays(12)), 4, 0, "any")
+    reader = BatchReader(
+        Dataset.from_arrays(**tiny_arrays(12)), TrainConfig(batch_size=4, rotation="any")
+    )
     return TrainingSequence(reader, 0, True)
 
 

@@ -27,12 +27,13 @@ if keras.backend.backend() == "tensorflow":
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 from tiny_data import SMALL, tiny_arrays
 from keras_proseg import Dataset, ProSeg
+from keras_proseg.config import TrainConfig
 from keras_proseg.data.pipeline import BatchReader, training_batches
 from keras_proseg.trainers import data_parallel
 arrays = tiny_arrays(16)
 arrays["annotated"] = np.ones((16, 3), bool)
 arrays["annotated"][::3, 1] = False
-reader = BatchReader(Dataset.from_arrays(**arrays), 4, 0, "any")
+reader = BatchReader(Dataset.from_arrays(**arrays), TrainConfig(batch_size=4, rotation="any"))
 for devices in (1, 2):
     with data_parallel(2) if devices == 2 else nullcontext():
         keras.utils.set_random_seed(0)

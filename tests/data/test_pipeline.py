@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from keras_proseg.config import TrainConfig
 from keras_proseg.data.augment import augment, draw_augmentation
 from keras_proseg.data.dataset import Dataset
 from keras_proseg.data.pipeline import BatchReader, training_pipeline
@@ -8,7 +9,8 @@ from keras_proseg.data.pipeline import BatchReader, training_pipeline
 
 @pytest.fixture
 def reader(arrays):
-    return BatchReader(Dataset.from_arrays(**arrays), 5, seed=3, rotation="any", zoom=0.2)
+    config = TrainConfig(batch_size=5, seed=3, rotation="any", zoom=0.2)
+    return BatchReader(Dataset.from_arrays(**arrays), config)
 
 
 def test_every_epoch_sees_every_case_once(reader):
@@ -16,6 +18,12 @@ def test_every_epoch_sees_every_case_once(reader):
     for epoch in rows.reshape(5, 24):
         assert sorted(epoch) == list(range(24))
     assert (rows[:24] != rows[24:48]).any()
+
+
+def test_only_the_rows_asked_for_are_read(reader):
+    few = BatchReader(reader.dataset, reader.config, rows=np.array([2, 5, 7]))
+    rows = np.concatenate([few.indices(step) for step in range(6)])
+    assert [sorted(epoch) for epoch in rows.reshape(10, 3)] == [[2, 5, 7]] * 10
 
 
 def test_a_pipeline_started_later_gives_the_same_batches(reader):
