@@ -27,7 +27,7 @@ setup(
     # `cli/` is installed under its own name, so that no module called `cli` reaches site-packages.
     packages=[*find_packages(include=["keras_proseg*"]), "keras_proseg_cli"],
     package_dir={"keras_proseg_cli": "cli"},
-    package_data={"keras_proseg": ["py.typed"]},
+    package_data={"keras_proseg": ["py.typed", "shipped/*/*"]},
     install_requires=[
         "click>=8.1",
         "h5py>=3.11",

@@ -17,7 +17,7 @@ _NAMES = {
     "UsageError": "keras_proseg.errors",
     "evaluate": "keras_proseg.evaluation",
     "export": "keras_proseg.export",
-    "load": "keras_proseg.runs",
+    "load": "keras_proseg.pretrained",
     "load_dataset": "keras_proseg.data.sources",
     "train": "keras_proseg.training",
 }

@@ -12,8 +12,9 @@ from keras_proseg.data.split import subset
 from keras_proseg.errors import ProSegError
 from keras_proseg.files import write_json
 from keras_proseg.metrics import structure_metrics, summarise
+from keras_proseg.pretrained import find_run
 from keras_proseg.progress import progress_bar
-from keras_proseg.runs import Run, write_csv
+from keras_proseg.runs import write_csv
 
 BATCH = 16
 TABLE = (
@@ -62,7 +63,7 @@ def evaluate_run(
     """Scores the best model of a run.
 
     Args:
-        path: the run directory.
+        path: the run directory, or the name of a shipped model.
         data: another source; the run's own by default.
         split: `"train"`, `"val"`, `"test"` or `"all"`; val of the run's data, all of other data.
         num_samples: S per case.
@@ -75,7 +76,7 @@ def evaluate_run(
         UsageError: a split that the data lacks.
         ProSegError: no run, or data that does not fit it.
     """
-    run = Run.open(path)
+    run = find_run(path)
     config = replace(run.train_config(), rater_order=run.rater_order)
     source = data or run.source
     split = split or ("all" if data else "val")

@@ -5,7 +5,7 @@ from typing import Any
 
 from keras_proseg.errors import UsageError
 from keras_proseg.files import atomic_folder
-from keras_proseg.runs import load
+from keras_proseg.pretrained import load
 
 
 def export_saved_model(run: str | Path, out: str | Path, num_samples: int = 16) -> Path:

@@ -9,7 +9,7 @@ from keras_proseg.data.dataset import require
 from keras_proseg.data.npz import read_arrays
 from keras_proseg.errors import ProSegError, UsageError
 from keras_proseg.files import atomic_folder
-from keras_proseg.runs import load
+from keras_proseg.pretrained import load
 
 KINDS = (".npz", ".npy", ".png", ".nii", ".nii.gz")
 

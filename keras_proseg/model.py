@@ -88,6 +88,20 @@ class ProSeg(Bound, Sampling, TrainStep, keras.Model):
         self.seed_state = self.seed_generator.state
         self.build((None, None, None, c.image_channels))
 
+    @classmethod
+    def from_pretrained(cls, name: str) -> "ProSeg":
+        """A trained model that ships with the package.
+
+        Args:
+            name: `"lidc"` (pulmonary nodules on CT; its card says what for).
+
+        Raises:
+            UsageError: no such model.
+        """
+        from keras_proseg.pretrained import load_shipped
+
+        return load_shipped(name)
+
     def build(self, shape: Any) -> None:
         """Builds every layer; shapes follow from the settings."""
         if getattr(self, "built", False):

@@ -92,11 +92,11 @@ class Run:
         """The source of the run's data, to be loaded again.
 
         Raises:
-            UsageError: the run was trained on arrays.
+            UsageError: the run was trained on arrays, or shipped without its data.
         """
         source = self.config["data"]["source"]
         if source is None:
-            raise UsageError(f"{self.path} was trained on arrays: give the data. Received: none")
+            raise UsageError(f"{self.path} names no file of data: give the data. Received: none")
         return source
 
     @property
@@ -156,15 +156,6 @@ class Run:
     def write_history(self, rows: list[dict[str, float]]) -> None:
         """Writes history.csv whole."""
         write_csv(self.path / "history.csv", rows)
-
-
-def load(run: str | Path) -> Any:
-    """The best model of a run directory.
-
-    Raises:
-        ProSegError: no run, or its model is damaged.
-    """
-    return Run.open(run).load_model("best")
 
 
 def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:

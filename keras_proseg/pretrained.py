@@ -1,0 +1,100 @@
+"""Trained models that ship with the package, as run directories inside it.
+
+Each holds a config.json, best.keras (weights only, in half precision), metrics.json and the model
+card README.md.
+"""
+
+import shutil
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_proseg.errors import UsageError
+from keras_proseg.files import atomic_file, atomic_folder, read_json, write_json
+from keras_proseg.runs import Run
+
+FOLDER = Path(__file__).with_name("shipped")
+
+
+def names() -> list[str]:
+    """Names of the shipped models."""
+    return sorted(config.parent.name for config in FOLDER.glob("*/config.json"))
+
+
+def find_run(run: str | Path) -> Run:
+    """The run at a path, or else the shipped model of that name.
+
+    Raises:
+        ProSegError: neither a run directory nor a name.
+    """
+    shipped = not Path(run).exists() and str(run) in names()
+    return Run.open(FOLDER / str(run) if shipped else run)
+
+
+def load(run: str | Path) -> Any:
+    """The best model of a run directory, or the shipped model of that name.
+
+    Raises:
+        ProSegError: neither a run nor a name, or its model is damaged.
+    """
+    return find_run(run).load_model("best")
+
+
+def load_shipped(name: str) -> Any:
+    """The shipped model `name`.
+
+    Raises:
+        UsageError: there is none of that name.
+    """
+    if name not in names():
+        known = ", ".join(names()) or "(none)"
+        raise UsageError(f"`name` must be a shipped model: {known}. Received: {name}")
+    return Run.open(FOLDER / name).load_model("best")
+
+
+def ship(run: str | Path, out: str | Path) -> Path:
+    """Writes a finished run as a model to ship: half precision, no optimiser, no local paths.
+
+    Args:
+        run: a run directory.
+        out: the new folder; a model card belongs beside what is written there.
+
+    Returns:
+        `out`.
+
+    Raises:
+        UsageError: `out` exists.
+        ProSegError: no run, or an unfinished one.
+    """
+    source, out = Run.open(run), Path(out)
+    if out.exists():
+        raise UsageError(f"`out` must be a new folder. Received: {out}")
+    metrics, config = read_json(source.path / "metrics.json"), source.config
+    config["data"]["source"] = None
+    with atomic_folder(out) as folder:
+        write_json(folder / "config.json", config)
+        write_json(folder / "metrics.json", metrics)
+        _save_half(source.load_model("best"), folder / "best.keras")
+    return out
+
+
+def _save_half(model: Any, path: Path) -> None:
+    """Saves `model` with weights rounded to half precision, whose zeros the archive squeezes."""
+    for weight in model.weights:
+        value = np.asarray(weight)
+        if value.dtype == np.float32:
+            weight.assign(value.astype(np.float16).astype(np.float32))
+    model.optimizer, model.compiled = None, False
+    with atomic_file(path) as temporary, tempfile.TemporaryDirectory() as folder:
+        plain = Path(folder) / path.name
+        model.save(plain)
+        with (
+            zipfile.ZipFile(plain) as whole,
+            zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as squeezed,
+        ):
+            for name in whole.namelist():
+                with whole.open(name) as reader, squeezed.open(name, "w") as writer:
+                    shutil.copyfileobj(reader, writer)

@@ -1,0 +1,58 @@
+import json
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from keras_proseg_cli.main import main
+
+from keras_proseg import ProSeg, ProSegError, UsageError, load, pretrained
+
+
+@pytest.fixture
+def shipped(tiny_run, tmp_path, monkeypatch):
+    monkeypatch.setattr(pretrained, "FOLDER", tmp_path / "shipped")
+    return pretrained.ship(tiny_run.path, tmp_path / "shipped" / "discs")
+
+
+def test_shipped_weights_are_the_best_ones_in_half_precision(shipped, tiny_run, tiny_model):
+    model = ProSeg.from_pretrained("discs")
+    for ours, whole in zip(model.weights, tiny_model.weights, strict=True):
+        whole = np.asarray(whole)
+        if whole.dtype == np.float32:
+            whole = whole.astype(np.float16).astype(np.float32)
+        np.testing.assert_array_equal(ours, whole)
+    size = (shipped / "best.keras").stat().st_size
+    assert size < (tiny_run.path / "best.keras").stat().st_size / 2
+
+
+def test_nothing_of_the_training_machine_is_shipped(shipped, tiny_npz):
+    for name in ("config.json", "metrics.json"):
+        assert str(tiny_npz.parent) not in (shipped / name).read_text()
+    assert json.loads((shipped / "config.json").read_text())["data"]["source"] is None
+
+
+def test_a_name_stands_where_a_run_is_asked(shipped, tiny_npz, tmp_path):
+    np.save(tmp_path / "image.npy", np.zeros((32, 32, 1), "float32"))
+    arguments = ["sample", "discs", tmp_path / "image.npy", "--out", tmp_path / "out"]
+    done = CliRunner().invoke(main, [*map(str, arguments), "--num-samples", "2"])
+    assert done.exit_code == 0, done.output
+    arguments = ["evaluate", "discs", "--num-samples", "2"]
+    done = CliRunner().invoke(main, [*arguments, "--data", str(tiny_npz)])
+    assert done.exit_code == 0, done.output
+    done = CliRunner().invoke(main, arguments)
+    assert done.exit_code == 2
+    assert "give the data" in done.stderr
+
+
+def test_a_folder_goes_before_a_name(shipped, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "discs").mkdir()
+    with pytest.raises(ProSegError, match="run directory"):
+        load("discs")
+
+
+def test_bad_names_and_folders(shipped, tiny_run):
+    with pytest.raises(UsageError, match=r"discs\. Received: lungs"):
+        ProSeg.from_pretrained("lungs")
+    with pytest.raises(UsageError, match="new folder"):
+        pretrained.ship(tiny_run.path, shipped)
