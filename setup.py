@@ -45,6 +45,7 @@ setup(
         "sqlalchemy>=2",
         "tensorflow>=2.21",
         "tensorflow-probability>=0.25",
+        "tensorflow-serving-api>=2.21",
         "tf-keras>=2.21",
     ],
     extras_require={

@@ -7,9 +7,10 @@ from typing import Any
 import click
 
 from keras_proseg import __version__
+from keras_proseg.config import ExportConfig
 from keras_proseg.errors import ProSegError
 
-from .options import backend_option, config_options
+from .options import backend_option, config_options, export_options
 from .start import start_backend
 
 
@@ -125,14 +126,16 @@ def evaluate(
 
 @main.command()
 @click.argument("run")
-@click.option("--out", required=True, metavar="DIR", help="Writes DIR/1/saved_model.pb.")
-@click.option("--num-samples", default=16, show_default=True, type=click.IntRange(1))
-def export(run: str, out: str, num_samples: int) -> None:
-    """Export a trained RUN as a SavedModel for TensorFlow Serving."""
+@click.option("--out", required=True, metavar="DIR", help="Its name is the model's name.")
+@export_options
+def export(run: str, out: str, **settings: Any) -> None:
+    """Write a trained RUN as DIR/<version>/ for TensorFlow Serving, or as ONNX or LiteRT."""
+    settings = {name: value for name, value in settings.items() if value is not None}
+    config = ExportConfig(**settings)
     start_backend("tensorflow")  # the only one that writes a SavedModel dynamic in every size
-    from keras_proseg.export import export_saved_model
+    from keras_proseg.export import export_run
 
-    click.echo(export_saved_model(run, out, num_samples))
+    click.echo(export_run(run, out, config))
 
 
 def _name_or_index(rater: str | None) -> str | int | None:

@@ -11,7 +11,15 @@ import click
 
 from keras_proseg.backends import PACKAGES
 from keras_proseg.config import CHOICES as MODEL_CHOICES
-from keras_proseg.config import PRECISIONS, PRESETS, ROTATIONS, ModelConfig, TrainConfig
+from keras_proseg.config import (
+    EXPORT_CHOICES,
+    PRECISIONS,
+    PRESETS,
+    ROTATIONS,
+    ExportConfig,
+    ModelConfig,
+    TrainConfig,
+)  # fmt: skip
 
 MODEL_FIELDS = (
     "backbone", "width", "image_decoder", "ambiguity_stride", "raters_per_step", "mean_samples",
@@ -36,6 +44,15 @@ def config_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds `--field` for every field of `TrainConfig` and the ones of `ModelConfig` people tune."""
     chosen: list[tuple[type, Any]] = [(TrainConfig, f) for f in fields(TrainConfig)]
     chosen += [(ModelConfig, f) for f in fields(ModelConfig) if f.name in MODEL_FIELDS]
+    return _with_flags(command, chosen)
+
+
+def export_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds `--field` for every field of `ExportConfig`."""
+    return _with_flags(command, [(ExportConfig, f) for f in fields(ExportConfig)])
+
+
+def _with_flags(command: Callable[..., Any], chosen: list[tuple[type, Any]]) -> Callable[..., Any]:
     for owner, item in reversed(chosen):
         flag = "--" + item.name.replace("_", "-")
         kind = _type(owner, item.name)
@@ -46,8 +63,9 @@ def config_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _type(owner: type, name: str) -> Any:
-    if name in CHOICES:
-        return click.Choice([c for c in CHOICES[name] if c])
+    choices = EXPORT_CHOICES if owner is ExportConfig else CHOICES
+    if name in choices:
+        return click.Choice([c for c in choices[name] if c])
     kind = typing.get_type_hints(owner)[name]
     if isinstance(kind, types.UnionType):
         kind = next(k for k in typing.get_args(kind) if k is not type(None))

@@ -10,13 +10,14 @@ __version__ = "0.1.0"
 
 _NAMES = {
     "Dataset": "keras_proseg.data.dataset",
+    "ExportConfig": "keras_proseg.config",
     "ModelConfig": "keras_proseg.config",
     "ProSeg": "keras_proseg.model",
     "ProSegError": "keras_proseg.errors",
     "TrainConfig": "keras_proseg.config",
     "UsageError": "keras_proseg.errors",
     "evaluate": "keras_proseg.evaluation",
-    "export": "keras_proseg.export",
+    "export_saved_model": "keras_proseg.export",
     "load": "keras_proseg.pretrained",
     "load_dataset": "keras_proseg.data.sources",
     "train": "keras_proseg.training",

@@ -1,0 +1,177 @@
+"""What an exported model answers, as TensorFlow graphs without this package or TFP at load time."""
+
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from keras_proseg.export.passes import PassSizes, in_passes
+from keras_proseg.export.preferences import TAU, Preferences, Z, each, key
+from keras_proseg.sampling import FIXED_SEED
+
+
+class Answers:
+    """Means, maps and samples of a trained model, dynamic in batch, height and width.
+
+    They go through the model's `encode` and `decode`, image by image as far as random numbers are
+    concerned: each image has its own seed.
+
+    Args:
+        model: a `ProSeg`.
+        num_samples: S of `samples`.
+    """
+
+    def __init__(self, model: Any, num_samples: int) -> None:
+        self.model, self.num_samples = model, num_samples
+        self.preferences = Preferences(model, num_samples)
+        self.num_raters, self.num_classes = len(model.raters), model.settings.num_classes
+        self.mean_draws = model.settings.mean_samples
+        # Fixed draws: a constant of the graph, (M, R, T).
+        fixed = model.preference.q_tau().sample(self.mean_draws, key(FIXED_SEED, TAU))
+        self.mean_tau = tf.constant(fixed.numpy())
+
+    def maps(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Image (B, H, W, C) to `probability`, `total`, `between_rater`, `boundary`: (B, H, W, K).
+
+        The law of total variance, raters uniform; as `ProSeg.uncertainty`.
+        """
+
+        def one_pass(image: tf.Tensor) -> Any:
+            mean, variance = self._moments(image, self.model.encode(image))
+            between = tf.math.reduce_variance(mean, axis=1)
+            boundary = tf.reduce_mean(variance, axis=1)
+            return tf.reduce_mean(mean, axis=1), between + boundary, between, boundary
+
+        names = ("probability", "total", "between_rater", "boundary")
+        parts = self._over_images(image, self.mean_draws, 3, one_pass, (self._spec(3),) * 4)
+        return dict(zip(names, parts, strict=True))
+
+    def mean_of(self, image: tf.Tensor, rater: tf.Tensor) -> tf.Tensor:
+        """E[p | rater] (B, H, W, K) of image (B, H, W, C) for rater (B,); -1 is everyone's mean."""
+
+        def one_pass(image: tf.Tensor, rater: tf.Tensor) -> tf.Tensor:
+            encoded = self.model.encode(image)
+            ids = tf.maximum(rater, 0)
+            tau = tf.transpose(tf.gather(self.mean_tau, ids, axis=1), (1, 0, 2))
+            ids = tf.repeat(ids[:, None], self.mean_draws, axis=1)
+            own = self.decoded(image, encoded, ids, tau, self._fixed_noise)
+            own = tf.reduce_mean(own, axis=1)
+
+            def with_everyone() -> tf.Tensor:
+                everyone = tf.reduce_mean(self._moments(image, encoded)[0], axis=1)
+                return tf.where(rater[:, None, None, None] < 0, everyone, own)
+
+            return tf.cond(tf.reduce_any(rater < 0), with_everyone, lambda: own)
+
+        return self._over_images(image, self.mean_draws, 3, one_pass, self._spec(3), rater)
+
+    def samples(self, image: tf.Tensor, rater: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        """Probabilities (B, S, H, W, K) for rater (B,), -1 draws raters, and seed (B,)."""
+
+        def one_pass(image: tf.Tensor, rater: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+            ids, tau = self.preferences.draw(rater, seed)
+
+            def noise(first: Any, shape: Any) -> tf.Tensor:
+                keys = tf.stack([seed, tf.fill(tf.shape(seed), Z + first)], axis=1)
+                return each(lambda k: self._normal(shape, k), keys)
+
+            return self.decoded(image, self.model.encode(image), ids, tau, noise)
+
+        return self._over_images(image, self.num_samples, 4, one_pass, self._spec(4), rater, seed)
+
+    def decoded(
+        self, image: tf.Tensor, encoded: Any, ids: tf.Tensor, tau: tf.Tensor, noise: Callable
+    ) -> tf.Tensor:
+        """Probabilities (B, S, H, W, K), so many draws at a time as memory allows.
+
+        Args:
+            image: (B, H, W, C).
+            encoded: features and heads, as `ProSeg.encode` gives them.
+            ids: (B, S) raters of the draws.
+            tau: (B, S, T).
+            noise: function of the first draw and a shape (s, h, w, D) to standard normal noise
+                (B or 1, s, h, w, D).
+        """
+        features, heads = encoded
+        draws = tau.shape[1]
+
+        def one_pass(first: Any, last: Any) -> tf.Tensor:
+            z = self._z(heads, ids[:, first:last], lambda shape: noise(first, shape))
+            logits = self.model.decode(image, features, z, tau[:, first:last])
+            return self._flat(tf.sigmoid(logits))
+
+        step = PassSizes(self.model, image, draws).draws
+        return self._unflat(image, draws, in_passes(draws, step, one_pass, self._spec(3)))
+
+    def _moments(self, image: tf.Tensor, encoded: Any) -> tuple[tf.Tensor, tf.Tensor]:
+        """Mean and variance of each rater's probabilities, (B, R, H, W, K)."""
+        features, heads = encoded
+
+        def one_pass(first: Any, last: Any) -> tf.Tensor:
+            ids = tf.zeros((1, last - first), tf.int32)
+            each_rater = []
+            # Unrolled: what raters have in common is worked once.
+            for rater in range(self.num_raters):
+                z = self._z(heads, ids + rater, lambda shape: self._fixed_noise(first, shape))
+                tau = self.mean_tau[None, first:last, rater]
+                each_rater.append(tf.sigmoid(self.model.decode(image, features, z, tau)))
+            return self._flat(tf.concat(each_rater, axis=-1))
+
+        step = PassSizes(self.model, image, self.mean_draws).draws
+        spec = self._spec(3, self.num_raters)
+        flat = in_passes(self.mean_draws, step, one_pass, spec)
+        every = self._unflat(image, self.mean_draws, flat)
+        return tuple(
+            tf.stack(tf.split(moment, self.num_raters, axis=-1), axis=1)
+            for moment in (tf.reduce_mean(every, axis=1), tf.math.reduce_variance(every, axis=1))
+        )
+
+    def _z(self, heads: tf.Tensor, ids: tf.Tensor, noise: Callable) -> tf.Tensor:
+        """z (B, s, h, w, D) for raters `ids` (B or 1, s)."""
+        grid = tf.shape(heads)[2:4]
+        size = [self.model.settings.ambiguity_size]
+        shape = tf.concat([tf.shape(ids)[1:], grid, size], axis=0)
+        if self.model.settings.ambiguity_per_rater:
+            ids = tf.broadcast_to(ids, (tf.shape(heads)[0], tf.shape(ids)[1]))
+            heads = tf.gather(heads, ids, axis=1, batch_dims=1)
+        return self.model.ambiguity.q_z(heads).sample(noise(shape))
+
+    def _fixed_noise(self, first: Any, shape: Any) -> tf.Tensor:
+        return self._normal(shape, key(FIXED_SEED, Z + first))[None]
+
+    def _normal(self, shape: Any, seed: Any) -> tf.Tensor:
+        noise = self.model.standard_normal(shape, seed)
+        return tf.ensure_shape(noise, (None, None, None, self.model.settings.ambiguity_size))
+
+    def _spec(self, rank: int, times: int = 1) -> tf.TensorSpec:
+        return tf.TensorSpec((*(None,) * rank, times * self.num_classes))
+
+    def _flat(self, values: tf.Tensor) -> tf.Tensor:
+        """(B, s, H, W, K) to (B * s, H, W, K)."""
+        shape = tf.shape(values)
+        return tf.reshape(values, tf.concat([[shape[0] * shape[1]], shape[2:]], axis=0))
+
+    def _unflat(self, image: tf.Tensor, draws: int, flat: tf.Tensor) -> tf.Tensor:
+        """The reverse. Several passes of draws are of one image, so the order is right."""
+        shape = tf.concat([[tf.shape(image)[0], draws], tf.shape(flat)[1:]], axis=0)
+        return tf.reshape(flat, shape)
+
+    def _over_images(
+        self, image: tf.Tensor, draws: int, rank: int, one_pass: Any, spec: Any, *others: Any
+    ) -> Any:
+        batch = tf.shape(image)[0]
+        # Convolutions refuse an empty batch: one image of zeros goes through instead.
+        extra = tf.cast(tf.equal(batch, 0), tf.int32)
+        given = [_longer(value, extra) for value in (image, *others)]
+        step = PassSizes(self.model, image, draws).images
+
+        def some(first: Any, last: Any) -> Any:
+            return one_pass(*(value[first:last] for value in given))
+
+        answers = in_passes(batch + extra, step, some, spec)
+        return tf.nest.map_structure(lambda answer: answer[:batch], answers)
+
+
+def _longer(values: tf.Tensor, extra: Any) -> tf.Tensor:
+    """`values` with `extra` rows of zeros behind."""
+    return tf.pad(values, [[0, extra], *([0, 0] for _ in values.shape[1:])])

@@ -1,0 +1,56 @@
+"""Loops inside the graph that bound its memory, whatever the size of the images and the batch."""
+
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from keras_proseg.sampling import CHUNK_VALUES
+
+
+class PassSizes:
+    """How many images, and how many draws of each, go through the decoder at once.
+
+    The same rule as `keras_proseg.sampling` has, so that equal seeds give equal draws there and
+    here. It knows the images' size only: what else is in a batch changes nothing.
+
+    Args:
+        model: a `ProSeg`.
+        image: (B, H, W, C).
+        draws: draws of each image.
+    """
+
+    def __init__(self, model: Any, image: tf.Tensor, draws: int) -> None:
+        size = tf.cast(tf.shape(image)[1:3], tf.int64)
+        per_draw = tf.reduce_prod(size) * model.mask_decoder.width // model.backbone.finest**2
+        per_draw = tf.maximum(per_draw, 1)
+        self.images = tf.cast(tf.maximum(CHUNK_VALUES // (draws * per_draw), 1), tf.int32)
+        self.draws = tf.cast(tf.clip_by_value(CHUNK_VALUES // per_draw, 1, draws), tf.int32)
+
+
+def in_passes(total: Any, step: Any, one_pass: Callable[[Any, Any], Any], specs: Any) -> Any:
+    """Concatenates `one_pass(first, last)` over `total` rows, `step` at a time, one by one.
+
+    Args:
+        total: number of rows; 0 is one empty pass.
+        step: rows per pass, a scalar tensor.
+        one_pass: function of the first row and the one after the last to tensors like `specs`.
+        specs: a `tf.TensorSpec`, or a structure of them, with free first axis.
+
+    Returns:
+        Tensors like `specs`.
+    """
+    passes = tf.maximum((total + step - 1) // step, 1)
+    arrays = [
+        tf.TensorArray(s.dtype, passes, element_shape=s.shape, infer_shape=False)
+        for s in tf.nest.flatten(specs)
+    ]
+
+    def body(k: Any, arrays: Any) -> Any:
+        parts = one_pass(k * step, tf.minimum((k + 1) * step, total))
+        flat = zip(arrays, tf.nest.flatten(parts), strict=True)
+        return k + 1, [array.write(k, part) for array, part in flat]
+
+    # One at a time: parallel iterations would hold as many passes in memory.
+    _, arrays = tf.while_loop(lambda k, _: k < passes, body, (0, arrays), parallel_iterations=1)
+    return tf.nest.pack_sequence_as(specs, [array.concat() for array in arrays])

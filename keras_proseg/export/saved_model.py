@@ -1,0 +1,33 @@
+"""A SavedModel that needs neither this package nor TensorFlow Probability."""
+
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from keras_proseg.config import ExportConfig
+from keras_proseg.export.signatures import make_signatures
+from keras_proseg.export.warmup import write_warmup
+
+
+def write_saved_model(
+    folder: Path, model: Any, config: ExportConfig, metadata: dict[str, Any], name: str, file: Path
+) -> None:
+    """Writes the SavedModel and its warmup requests.
+
+    Args:
+        folder: an empty folder.
+        model: a `ProSeg`.
+        config: its `num_samples`, and size of the images that warm up.
+        metadata: served by the signature `metadata`.
+        name: of the model on the server.
+        file: metadata.json, which becomes an asset.
+    """
+    signatures = make_signatures(model, config.num_samples, metadata)
+    module = tf.Module()
+    # Of all weights those that are served: training has more.
+    module.served = list({id(v): v for f in signatures.values() for v in f.variables}.values())
+    module.metadata = tf.saved_model.Asset(str(file))
+    tf.saved_model.save(module, str(folder), signatures)
+    shape = (config.height, config.width, model.settings.image_channels)
+    write_warmup(folder, name, shape, model.raters)

@@ -1,0 +1,147 @@
+"""Version folders, what lies beside them, and what is not exported."""
+
+import json
+import shutil
+
+import keras
+import numpy as np
+import pytest
+from google.protobuf import text_format
+
+from keras_proseg.config import ExportConfig, IntensityConfig
+from keras_proseg.errors import ProSegError, UsageError
+from keras_proseg.export import card, export_saved_model, trained_model, versions, warmup
+from keras_proseg.export.metadata import intensity
+from keras_proseg.export.serving_files import write_serving_files
+from keras_proseg.model import ProSeg
+from keras_proseg.runs import Run
+
+
+def test_the_next_version_is_one_above_the_highest(tmp_path):
+    for name in ("2", "10", "notes", "1.5"):
+        (tmp_path / name).mkdir()
+    assert versions.free_version(tmp_path, None) == 11
+    assert versions.free_version(tmp_path, 7) == 7
+    assert versions.free_version(tmp_path / "none", None) == 1
+
+
+def test_an_existing_version_is_kept(exported, tiny_run):
+    before = (exported / "saved_model.pb").stat().st_mtime_ns
+    with pytest.raises(UsageError, match="Received: 1"):
+        export_saved_model(tiny_run.path, exported.parent, version=1)
+    assert (exported / "saved_model.pb").stat().st_mtime_ns == before
+
+
+def test_nothing_is_visible_of_a_version_that_failed(tiny_run, tmp_path, monkeypatch):
+    def full(*_):
+        assert not (tmp_path / "proseg" / "7").exists()
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("keras_proseg.export.saved_model.write_warmup", full)
+    monkeypatch.setattr("keras_proseg.export.saved_model.make_signatures", lambda *_: {})
+    with pytest.raises(ProSegError, match="No space left"):
+        export_saved_model(tiny_run.path, tmp_path / "proseg", version=7)
+    assert list((tmp_path / "proseg").iterdir()) == []
+
+
+def copied(tiny_run, tmp_path):
+    return Run(shutil.copytree(tiny_run.path, tmp_path / "run"))
+
+
+def test_an_untrained_run_is_refused(tiny_run, tmp_path):
+    run = copied(tiny_run, tmp_path)
+    ProSeg(raters=["ann"], width=4, depth=3).save(run.path / "best.keras")
+    with pytest.raises(ProSegError, match="must be trained. Received: a model of 0 steps"):
+        export_saved_model(run.path, tmp_path / "out")
+    (run.path / "best.keras").unlink()
+    with pytest.raises(ProSegError, match="must hold best.keras"):
+        export_saved_model(run.path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_broken_run_is_refused(tiny_run, tiny_model, tmp_path):
+    run = copied(tiny_run, tmp_path)
+    whole = (run.path / "best.keras").read_bytes()
+    (run.path / "best.keras").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ProSegError, match="whole model"):
+        export_saved_model(run.path, tmp_path / "out")
+    model = tiny_run.load_model()
+    weight = model.trainable_variables[0]
+    weight.assign(np.full(weight.shape, np.nan))
+    model.save(run.path / "best.keras")
+    with pytest.raises(ProSegError, match="finite weights"):
+        trained_model(run)
+    (run.path / "best.keras").write_bytes(whole)
+    (run.path / "metrics.json").write_text("{")
+    with pytest.raises(ProSegError, match="a JSON file"):
+        export_saved_model(run.path, tmp_path / "out")
+    assert not list(tmp_path.glob("out/*"))
+
+
+def test_a_foreign_run_is_refused(tiny_run, tmp_path):
+    run = copied(tiny_run, tmp_path)
+    keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)]).save(run.path / "best.keras")
+    with pytest.raises(ProSegError, match="must hold a ProSeg. Received: Sequential"):
+        export_saved_model(run.path, tmp_path / "out")
+    run.config_file.write_text(json.dumps({"package": "other"}))
+    with pytest.raises(ProSegError, match="of keras_proseg"):
+        export_saved_model(run.path, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"format": "pickle"}, "saved_model, onnx, litert"),
+        ({"version": 0}, "`version` must be at least 1"),
+        ({"num_samples": 0}, "`num_samples` must be at least 1"),
+        ({"precision": "int8"}, "unless the format is litert"),
+    ],
+)
+def test_settings_are_checked(settings, words):
+    with pytest.raises(UsageError, match=words):
+        ExportConfig(**settings)
+
+
+def test_what_starts_the_server_is_written_once(exported, tmp_path):
+    from tensorflow_serving.config import model_server_config_pb2
+
+    base = exported.parent
+    config = model_server_config_pb2.ModelServerConfig()
+    text_format.Parse((base / "models.config").read_text(), config)
+    (served,) = config.model_config_list.config
+    assert (served.name, served.base_path) == ("proseg", "/models/proseg")
+    assert "pad_variable_length_inputs: false" in (base / "batching_parameters.txt").read_text()
+    compose = (base / "compose.yaml").read_text()
+    assert "/models/proseg/models.config" in compose
+    assert "{" not in compose.replace("${TF_SERVING_TAG:-latest}", "")
+    (tmp_path / "models.config").write_text("mine")
+    write_serving_files(tmp_path)
+    assert (tmp_path / "models.config").read_text() == "mine"
+
+
+def test_the_card_says_what_a_person_must_know(exported, tiny_run):
+    text = (exported / "MODEL_CARD.md").read_text()
+    for words in ("# proseg, version 1", "ann, bob, cy", "tiny.npz", "dice_rater/bob", "zscore"):
+        assert words in text
+    assert "simulated" not in text
+    metadata = json.loads((exported / "assets" / "metadata.json").read_text())
+    metadata["training"]["data"]["images"] = "phantom"
+    assert "simulated" in card.model_card(metadata | {"metrics": None})
+    assert "stopped before it was scored" in card.model_card(metadata | {"metrics": None})
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"mode": "divide", "scale": 255.0}, [0, 255]),
+        ({"mode": "window", "center": -400.0, "width": 1600.0}, [-1200, 400]),
+        ({"mode": "zscore", "mean": 10.0, "std": 2.0}, [4, 16]),
+    ],
+)
+def test_the_range_of_intensities(settings, expected):
+    assert intensity(IntensityConfig(**settings)) == settings | {"range": expected}
+
+
+def test_every_signature_is_warmed_up(served, exported):
+    assert set(warmup.requests((8, 8, 1), ["ann"])) == set(served)
+    assert (exported / warmup.WARMUP).is_file()
