@@ -6,7 +6,11 @@ from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
 
+ONNX = ["onnx>=1.20", "onnxruntime>=1.22", "tf2onnx>=1.17"]
+LITERT = ["ai-edge-litert>=2"]
 TEST = [
+    *ONNX,
+    *LITERT,
     "ipykernel",
     "mypy",
     "nbmake",
@@ -51,7 +55,9 @@ setup(
     extras_require={
         "gpu": ["tensorflow[and-cuda]>=2.21"],
         "jax": ["jax>=0.7", "numpyro>=0.19"],
+        "litert": LITERT,
         "notebooks": ["jupyterlab"],
+        "onnx": ONNX,
         "test": TEST,
         "torch": ["torch>=2.6"],
     },

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from shutil import copyfile
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -67,9 +68,20 @@ def export_run(run: str | Path, out: str | Path, config: ExportConfig) -> Path:
 def _write(
     folder: Path, model: Any, config: ExportConfig, metadata: dict[str, Any], file: Path
 ) -> None:
-    from keras_proseg.export.saved_model import write_saved_model
+    if config.format == "saved_model":
+        from keras_proseg.export.saved_model import write_saved_model
 
-    write_saved_model(folder, model, config, metadata, metadata["name"], file)
+        write_saved_model(folder, model, config, metadata, file)
+        return
+    copyfile(file, folder / file.name)
+    if config.format == "onnx":
+        from keras_proseg.export.onnx import write_onnx
+
+        write_onnx(folder, model)
+    else:
+        from keras_proseg.export.litert import write_litert
+
+        write_litert(folder, model, config)
 
 
 def check_backend() -> None:

@@ -9,6 +9,8 @@ from keras_proseg.export.passes import PassSizes, in_passes
 from keras_proseg.export.preferences import TAU, Preferences, Z, each, key
 from keras_proseg.sampling import FIXED_SEED
 
+MAPS = ("probability", "total", "between_rater", "boundary")
+
 
 class Answers:
     """Means, maps and samples of a trained model, dynamic in batch, height and width.
@@ -26,9 +28,9 @@ class Answers:
         self.preferences = Preferences(model, num_samples)
         self.num_raters, self.num_classes = len(model.raters), model.settings.num_classes
         self.mean_draws = model.settings.mean_samples
-        # Fixed draws: a constant of the graph, (M, R, T).
+        # Fixed draws (M, R, T), as NumPy: a constant of every graph, never one it captures.
         fixed = model.preference.q_tau().sample(self.mean_draws, key(FIXED_SEED, TAU))
-        self.mean_tau = tf.constant(fixed.numpy())
+        self.mean_tau = fixed.numpy()
 
     def maps(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
         """Image (B, H, W, C) to `probability`, `total`, `between_rater`, `boundary`: (B, H, W, K).
@@ -37,14 +39,10 @@ class Answers:
         """
 
         def one_pass(image: tf.Tensor) -> Any:
-            mean, variance = self._moments(image, self.model.encode(image))
-            between = tf.math.reduce_variance(mean, axis=1)
-            boundary = tf.reduce_mean(variance, axis=1)
-            return tf.reduce_mean(mean, axis=1), between + boundary, between, boundary
+            return law_of_total_variance(*self._moments(image, self.model.encode(image)))
 
-        names = ("probability", "total", "between_rater", "boundary")
-        parts = self._over_images(image, self.mean_draws, 3, one_pass, (self._spec(3),) * 4)
-        return dict(zip(names, parts, strict=True))
+        specs = {name: self._spec(3) for name in MAPS}
+        return self._over_images(image, self.mean_draws, 3, one_pass, specs)
 
     def mean_of(self, image: tf.Tensor, rater: tf.Tensor) -> tf.Tensor:
         """E[p | rater] (B, H, W, K) of image (B, H, W, C) for rater (B,); -1 is everyone's mean."""
@@ -113,7 +111,7 @@ class Answers:
             # Unrolled: what raters have in common is worked once.
             for rater in range(self.num_raters):
                 z = self._z(heads, ids + rater, lambda shape: self._fixed_noise(first, shape))
-                tau = self.mean_tau[None, first:last, rater]
+                tau = tf.constant(self.mean_tau[None, :, rater])[:, first:last]
                 each_rater.append(tf.sigmoid(self.model.decode(image, features, z, tau)))
             return self._flat(tf.concat(each_rater, axis=-1))
 
@@ -170,6 +168,15 @@ class Answers:
 
         answers = in_passes(batch + extra, step, some, spec)
         return tf.nest.map_structure(lambda answer: answer[:batch], answers)
+
+
+def law_of_total_variance(mean: tf.Tensor, variance: tf.Tensor) -> dict[str, tf.Tensor]:
+    """The maps (B, H, W, K) from each rater's mean and variance (B, R, H, W, K)."""
+    middle = tf.reduce_mean(mean, axis=1)
+    between = tf.reduce_mean(tf.square(mean - middle[:, None]), axis=1)
+    boundary = tf.reduce_mean(variance, axis=1)
+    values = (middle, between + boundary, between, boundary)
+    return dict(zip(MAPS, values, strict=True))
 
 
 def _longer(values: tf.Tensor, extra: Any) -> tf.Tensor:

@@ -11,7 +11,7 @@ from keras_proseg.export.warmup import write_warmup
 
 
 def write_saved_model(
-    folder: Path, model: Any, config: ExportConfig, metadata: dict[str, Any], name: str, file: Path
+    folder: Path, model: Any, config: ExportConfig, metadata: dict[str, Any], file: Path
 ) -> None:
     """Writes the SavedModel and its warmup requests.
 
@@ -19,8 +19,7 @@ def write_saved_model(
         folder: an empty folder.
         model: a `ProSeg`.
         config: its `num_samples`, and size of the images that warm up.
-        metadata: served by the signature `metadata`.
-        name: of the model on the server.
+        metadata: served by the signature `metadata`; has `name`.
         file: metadata.json, which becomes an asset.
     """
     signatures = make_signatures(model, config.num_samples, metadata)
@@ -30,4 +29,4 @@ def write_saved_model(
     module.metadata = tf.saved_model.Asset(str(file))
     tf.saved_model.save(module, str(folder), signatures)
     shape = (config.height, config.width, model.settings.image_channels)
-    write_warmup(folder, name, shape, model.raters)
+    write_warmup(folder, metadata["name"], shape, model.raters)

@@ -1,8 +1,8 @@
 """A stand-in for tensorflow_model_server: its gRPC services and REST paths, in Python.
 
-What it shares with the real one: the official stubs, models.config, the newest version of a folder, one
-queue per signature whose concurrent calls are merged into a batch, the refusal to merge images of
-different sizes, the codes of errors. What it does not share is everything else.
+What it shares with the real one: the official stubs, models.config, the newest version of a
+folder, one queue per signature whose concurrent calls are merged into a batch, the refusal to merge
+images of different sizes, the codes of errors. What it does not share is everything else.
 """
 
 import json

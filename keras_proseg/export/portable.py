@@ -1,0 +1,74 @@
+"""Graphs for formats that lack TensorFlow's random numbers: tau and noise are inputs."""
+
+from typing import Any
+
+import tensorflow as tf
+
+from keras_proseg.export.answers import law_of_total_variance
+from keras_proseg.export.preferences import TAU, Z, key
+from keras_proseg.sampling import FIXED_SEED
+
+
+class Portable:
+    """A trained model without loops or random numbers, of any size.
+
+    Args:
+        model: a `ProSeg`.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self.model, settings = model, model.settings
+        self.mean_draws, self.z_size = settings.mean_samples, settings.ambiguity_size
+        fixed = model.preference.q_tau().sample(self.mean_draws, key(FIXED_SEED, TAU))
+        self.mean_tau = fixed.numpy()
+
+    def maps(self, image: Any, noise: Any) -> dict[str, Any]:
+        """As `ProSeg.uncertainty`, for standard normal noise (mean_samples, h, w, D)."""
+        features, heads = self.model.encode(image)
+        moments = []
+        for rater in range(len(self.model.raters)):
+            own = heads[:, rater : rater + 1] if self._per_rater else heads
+            z = self.model.ambiguity.q_z(own).sample(noise[None])
+            tau = tf.constant(self.mean_tau[None, :, rater])
+            probability = tf.sigmoid(self.model.decode(image, features, z, tau))
+            mean = tf.reduce_mean(probability, axis=1)
+            away = tf.square(probability - mean[:, None])
+            moments.append((mean, tf.reduce_mean(away, axis=1)))
+        return law_of_total_variance(*(tf.stack(m, axis=1) for m in zip(*moments, strict=True)))
+
+    def samples(self, image: Any, tau: Any, noise: Any, rater: Any = None) -> dict[str, Any]:
+        """Samples (B, S, H, W, K) for tau (B, S, T) and standard normal noise (B, S, h, w, D).
+
+        With q(z|x,r), `rater` (B, S) says whose draws they are.
+        """
+        features, heads = self.model.encode(image)
+        if rater is not None:
+            heads = tf.gather(heads, rater, axis=1, batch_dims=1)
+        z = self.model.ambiguity.q_z(heads).sample(noise)
+        return {"samples": tf.sigmoid(self.model.decode(image, features, z, tau))}
+
+    def fixed_noise(self, height: int, width: int) -> Any:
+        """The noise behind `ProSeg.uncertainty` at one size, (mean_samples, h, w, D)."""
+        shape = (self.mean_draws, *self.grid(height, width), self.z_size)
+        return self.model.standard_normal(shape, key(FIXED_SEED, Z))
+
+    def grid(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of z for an image's."""
+        padded, stride = self.model.backbone.total_stride, self.model.settings.ambiguity_stride
+        rows, columns = (-(-size // padded) * padded // stride for size in (height, width))
+        return rows, columns
+
+    def image_spec(self, size: tuple[Any, Any, Any]) -> Any:
+        """Of images of `size` (B, H, W), None where it is free."""
+        return tf.TensorSpec((*size, self.model.settings.image_channels), name="image")
+
+    def sample_specs(self, batch: Any, draws: Any, grid: tuple[Any, Any]) -> list[Any]:
+        """Of what `samples` takes beside the image."""
+        tau = tf.TensorSpec((batch, draws, self.model.settings.tau_size), name="tau")
+        noise = tf.TensorSpec((batch, draws, *grid, self.z_size), name="noise")
+        rater = tf.TensorSpec((batch, draws), tf.int32, name="rater")
+        return [tau, noise, *([rater] if self._per_rater else [])]
+
+    @property
+    def _per_rater(self) -> bool:
+        return self.model.settings.ambiguity_per_rater
