@@ -5,8 +5,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_proseg.export.passes import PassSizes, in_passes
-from keras_proseg.export.preferences import TAU, Preferences, Z, each, key
+from keras_proseg.export.moments import Moments
+from keras_proseg.export.passes import PassSizes, flat, in_passes, unflat
+from keras_proseg.export.preferences import Preferences, Z, each, key
 from keras_proseg.sampling import FIXED_SEED
 
 MAPS = ("probability", "total", "between_rater", "boundary")
@@ -26,11 +27,9 @@ class Answers:
     def __init__(self, model: Any, num_samples: int) -> None:
         self.model, self.num_samples = model, num_samples
         self.preferences = Preferences(model, num_samples)
-        self.num_raters, self.num_classes = len(model.raters), model.settings.num_classes
+        self.num_classes = model.settings.num_classes
+        self.moments = Moments(model)
         self.mean_draws = model.settings.mean_samples
-        # Fixed draws (M, R, T), as NumPy: a constant of every graph, never one it captures.
-        fixed = model.preference.q_tau().sample(self.mean_draws, key(FIXED_SEED, TAU))
-        self.mean_tau = fixed.numpy()
 
     def maps(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
         """Image (B, H, W, C) to `probability`, `total`, `between_rater`, `boundary`: (B, H, W, K).
@@ -38,11 +37,19 @@ class Answers:
         The law of total variance, raters uniform; as `ProSeg.uncertainty`.
         """
 
-        def one_pass(image: tf.Tensor) -> Any:
-            return law_of_total_variance(*self._moments(image, self.model.encode(image)))
+        def at_once(image: tf.Tensor) -> Any:
+            return law_of_total_variance(*self.model.rater_moments(image))
+
+        def draw_by_draw(image: tf.Tensor) -> Any:
+            return law_of_total_variance(*self.moments(image, self.model.encode(image)))
 
         specs = {name: self._spec(3) for name in MAPS}
-        return self._over_images(image, self.mean_draws, 3, one_pass, specs)
+        draws = PassSizes(self.model, image, self.mean_draws).draws
+        return tf.cond(
+            tf.equal(draws, self.mean_draws),
+            lambda: self._over_images(image, self.mean_draws, at_once, specs),
+            lambda: self._over_images(image, len(self.model.raters), draw_by_draw, specs),
+        )
 
     def mean_of(self, image: tf.Tensor, rater: tf.Tensor) -> tf.Tensor:
         """E[p | rater] (B, H, W, K) of image (B, H, W, C) for rater (B,); -1 is everyone's mean."""
@@ -50,18 +57,18 @@ class Answers:
         def one_pass(image: tf.Tensor, rater: tf.Tensor) -> tf.Tensor:
             encoded = self.model.encode(image)
             ids = tf.maximum(rater, 0)
-            tau = tf.transpose(tf.gather(self.mean_tau, ids, axis=1), (1, 0, 2))
+            tau = tf.transpose(tf.gather(self.moments.tau, ids, axis=1), (1, 0, 2))
             ids = tf.repeat(ids[:, None], self.mean_draws, axis=1)
             own = self.decoded(image, encoded, ids, tau, self._fixed_noise)
             own = tf.reduce_mean(own, axis=1)
 
             def with_everyone() -> tf.Tensor:
-                everyone = tf.reduce_mean(self._moments(image, encoded)[0], axis=1)
+                everyone = tf.reduce_mean(self.moments(image, encoded)[0], axis=1)
                 return tf.where(rater[:, None, None, None] < 0, everyone, own)
 
             return tf.cond(tf.reduce_any(rater < 0), with_everyone, lambda: own)
 
-        return self._over_images(image, self.mean_draws, 3, one_pass, self._spec(3), rater)
+        return self._over_images(image, self.mean_draws, one_pass, self._spec(3), rater)
 
     def samples(self, image: tf.Tensor, rater: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         """Probabilities (B, S, H, W, K) for rater (B,), -1 draws raters, and seed (B,)."""
@@ -75,7 +82,7 @@ class Answers:
 
             return self.decoded(image, self.model.encode(image), ids, tau, noise)
 
-        return self._over_images(image, self.num_samples, 4, one_pass, self._spec(4), rater, seed)
+        return self._over_images(image, self.num_samples, one_pass, self._spec(4), rater, seed)
 
     def decoded(
         self, image: tf.Tensor, encoded: Any, ids: tf.Tensor, tau: tf.Tensor, noise: Callable
@@ -96,33 +103,10 @@ class Answers:
         def one_pass(first: Any, last: Any) -> tf.Tensor:
             z = self._z(heads, ids[:, first:last], lambda shape: noise(first, shape))
             logits = self.model.decode(image, features, z, tau[:, first:last])
-            return self._flat(tf.sigmoid(logits))
+            return flat(tf.sigmoid(logits))
 
         step = PassSizes(self.model, image, draws).draws
-        return self._unflat(image, draws, in_passes(draws, step, one_pass, self._spec(3)))
-
-    def _moments(self, image: tf.Tensor, encoded: Any) -> tuple[tf.Tensor, tf.Tensor]:
-        """Mean and variance of each rater's probabilities, (B, R, H, W, K)."""
-        features, heads = encoded
-
-        def one_pass(first: Any, last: Any) -> tf.Tensor:
-            ids = tf.zeros((1, last - first), tf.int32)
-            each_rater = []
-            # Unrolled: what raters have in common is worked once.
-            for rater in range(self.num_raters):
-                z = self._z(heads, ids + rater, lambda shape: self._fixed_noise(first, shape))
-                tau = tf.constant(self.mean_tau[None, :, rater])[:, first:last]
-                each_rater.append(tf.sigmoid(self.model.decode(image, features, z, tau)))
-            return self._flat(tf.concat(each_rater, axis=-1))
-
-        step = PassSizes(self.model, image, self.mean_draws).draws
-        spec = self._spec(3, self.num_raters)
-        flat = in_passes(self.mean_draws, step, one_pass, spec)
-        every = self._unflat(image, self.mean_draws, flat)
-        return tuple(
-            tf.stack(tf.split(moment, self.num_raters, axis=-1), axis=1)
-            for moment in (tf.reduce_mean(every, axis=1), tf.math.reduce_variance(every, axis=1))
-        )
+        return unflat(in_passes(draws, step, one_pass, self._spec(3)), draws)
 
     def _z(self, heads: tf.Tensor, ids: tf.Tensor, noise: Callable) -> tf.Tensor:
         """z (B, s, h, w, D) for raters `ids` (B or 1, s)."""
@@ -141,21 +125,11 @@ class Answers:
         noise = self.model.standard_normal(shape, seed)
         return tf.ensure_shape(noise, (None, None, None, self.model.settings.ambiguity_size))
 
-    def _spec(self, rank: int, times: int = 1) -> tf.TensorSpec:
-        return tf.TensorSpec((*(None,) * rank, times * self.num_classes))
-
-    def _flat(self, values: tf.Tensor) -> tf.Tensor:
-        """(B, s, H, W, K) to (B * s, H, W, K)."""
-        shape = tf.shape(values)
-        return tf.reshape(values, tf.concat([[shape[0] * shape[1]], shape[2:]], axis=0))
-
-    def _unflat(self, image: tf.Tensor, draws: int, flat: tf.Tensor) -> tf.Tensor:
-        """The reverse. Several passes of draws are of one image, so the order is right."""
-        shape = tf.concat([[tf.shape(image)[0], draws], tf.shape(flat)[1:]], axis=0)
-        return tf.reshape(flat, shape)
+    def _spec(self, rank: int) -> tf.TensorSpec:
+        return tf.TensorSpec((*(None,) * rank, self.num_classes))
 
     def _over_images(
-        self, image: tf.Tensor, draws: int, rank: int, one_pass: Any, spec: Any, *others: Any
+        self, image: tf.Tensor, draws: int, one_pass: Any, spec: Any, *others: Any
     ) -> Any:
         batch = tf.shape(image)[0]
         # Convolutions refuse an empty batch: one image of zeros goes through instead.

@@ -54,3 +54,21 @@ def in_passes(total: Any, step: Any, one_pass: Callable[[Any, Any], Any], specs:
     # One at a time: parallel iterations would hold as many passes in memory.
     _, arrays = tf.while_loop(lambda k, _: k < passes, body, (0, arrays), parallel_iterations=1)
     return tf.nest.pack_sequence_as(specs, [array.concat() for array in arrays])
+
+
+def draws_of_noise(grid: tf.Tensor, size: int, draws: int) -> tf.Tensor:
+    """How many of `draws` maps of noise (h, w, `size`) are made at once, for grid (h, w)."""
+    per_draw = tf.reduce_prod(tf.cast(grid, tf.int64)) * size
+    return tf.cast(tf.clip_by_value(CHUNK_VALUES // tf.maximum(per_draw, 1), 1, draws), tf.int32)
+
+
+def flat(values: tf.Tensor) -> tf.Tensor:
+    """(B, S, H, W, K) to (B * S, H, W, K)."""
+    shape = tf.shape(values)
+    return tf.reshape(values, tf.concat([[shape[0] * shape[1]], shape[2:]], axis=0))
+
+
+def unflat(values: tf.Tensor, draws: int) -> tf.Tensor:
+    """(B * S, H, W, K) to (B, S, H, W, K). Passes of draws are of one image: the order is right."""
+    shape = tf.shape(values)
+    return tf.reshape(values, tf.concat([[shape[0] // draws, draws], shape[1:]], axis=0))

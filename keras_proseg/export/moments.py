@@ -1,0 +1,79 @@
+"""Each rater's mean and variance, draw by draw: what the maps of an image come from."""
+
+from typing import Any
+
+import tensorflow as tf
+
+from keras_proseg.export.passes import PassSizes, draws_of_noise, flat, in_passes, unflat
+from keras_proseg.export.preferences import TAU, Z, key
+from keras_proseg.sampling import FIXED_SEED
+
+
+class Moments:
+    """Mean and variance of each rater's probabilities over fixed draws of tau and z.
+
+    All raters share a draw's z, so that it is worked once for them, as the features are.
+
+    Args:
+        model: a `ProSeg`.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self.model, self.draws = model, model.settings.mean_samples
+        self.num_raters, self.num_classes = len(model.raters), model.settings.num_classes
+        fixed = model.preference.q_tau().sample(self.draws, key(FIXED_SEED, TAU))
+        # (M, R, T), as NumPy: a constant of every graph, never one it captures.
+        self.tau = fixed.numpy()
+
+    def __call__(self, image: tf.Tensor, encoded: Any) -> list[tf.Tensor]:
+        """Mean and variance (B, R, H, W, K) of image (B, H, W, C), encoded by `ProSeg.encode`."""
+
+        def some_raters(first: Any, last: Any) -> list[tf.Tensor]:
+            return [flat(moment) for moment in self._of_raters(image, encoded, first, last)]
+
+        step = PassSizes(self.model, image, self.num_raters).draws
+        spec = tf.TensorSpec((None, None, None, self.num_classes))
+        moments = in_passes(self.num_raters, step, some_raters, [spec, spec])
+        return [unflat(moment, self.num_raters) for moment in moments]
+
+    def _of_raters(self, image: tf.Tensor, encoded: Any, first: Any, last: Any) -> Any:
+        """Mean and variance of the raters `first` to `last`, by Welford's recurrence."""
+        features, heads = encoded
+        own = heads[:, first:last] if self.model.settings.ambiguity_per_rater else heads
+        tau = tf.constant(self.tau)[:, None, first:last]
+
+        def add(k: Any, noise: tf.Tensor, mean: tf.Tensor, spread: tf.Tensor) -> Any:
+            z = self.model.ambiguity.q_z(own).sample(noise)
+            probability = tf.sigmoid(self.model.decode(image, features, z, tau[k]))
+            away = probability - mean
+            mean += away / tf.cast(k + 1, tf.float32)
+            return mean, spread + away * (probability - mean)
+
+        size = [self.num_classes]
+        shape = tf.concat([[tf.shape(image)[0], last - first], tf.shape(image)[1:3], size], axis=0)
+        mean, spread = self._over_draws(heads, add, [tf.zeros(shape), tf.zeros(shape)])
+        return mean, spread / self.draws
+
+    def _over_draws(self, heads: tf.Tensor, add: Any, moments: list[tf.Tensor]) -> Any:
+        """Goes through the draws, whose noise comes in passes of its own."""
+        grid, size = tf.shape(heads)[2:4], self.model.settings.ambiguity_size
+        step = draws_of_noise(grid, size, self.draws)
+        free = tf.TensorShape((None, None, None, None, self.num_classes))
+
+        def one_pass(first: Any, *moments: Any) -> Any:
+            last = tf.minimum(first + step, self.draws)
+            shape = tf.concat([[last - first], grid, [size]], axis=0)
+            noise = self.model.standard_normal(shape, key(FIXED_SEED, Z + first))
+            noise = tf.ensure_shape(noise, (None, None, None, size))
+
+            def one(k: Any, *moments: Any) -> Any:
+                return k + 1, *add(k, noise[k - first], *moments)
+
+            return _loop(lambda k, *_: k < last, one, first, moments, free)
+
+        return _loop(lambda k, *_: k < self.draws, one_pass, 0, moments, free)[1:]
+
+
+def _loop(goes_on: Any, body: Any, start: Any, moments: Any, free: Any) -> Any:
+    shapes = (tf.TensorShape(()), *(free for _ in moments))
+    return tf.while_loop(goes_on, body, (start, *moments), shapes, parallel_iterations=1)
