@@ -17,8 +17,8 @@ ROOMS = {
     "distributions/tensorflow.py", "distributions/jax.py", "distributions/torch.py",
     "trainers/tensorflow.py", "trainers/jax.py", "trainers/torch.py",
     "data/pipeline.py", "export/answers.py", "export/litert.py", "export/onnx.py",
-    "export/moments.py", "export/passes.py", "export/portable.py", "export/preferences.py", "export/saved_model.py",
-    "export/signatures.py", "export/warmup.py",
+    "export/moments.py", "export/passes.py", "export/portable.py", "export/preferences.py",
+    "export/saved_model.py", "export/signatures.py", "export/warmup.py",
 }  # fmt: skip
 
 

@@ -1,7 +1,9 @@
 """ONNX and LiteRT in their own runtimes, against the model given the same tau and noise."""
 
 import json
+import re
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,17 +13,28 @@ from onnxruntime import InferenceSession
 from keras_proseg.config import ExportConfig
 from keras_proseg.errors import UsageError
 from keras_proseg.export import export_run
+from keras_proseg.export.litert import write_litert
 from keras_proseg.export.onnx import write_onnx
 from keras_proseg.export.portable import Portable
 from keras_proseg.model import ProSeg
 
+PAGE = Path(__file__).parents[2] / "docs" / "serving.md"
 MAPS = {"probability": "mean"} | {n: n for n in ("total", "between_rater", "boundary")}
 
 
 @pytest.fixture(scope="module")
-def onnx_folder(tiny_run, tmp_path_factory):
-    out = tmp_path_factory.mktemp("portable") / "proseg"
-    return export_run(tiny_run.path, out, ExportConfig(format="onnx"))
+def models(tiny_run, tmp_path_factory):
+    """A folder with `models/proseg` in it, as the page has it."""
+    folder = tmp_path_factory.mktemp("portable")
+    out = folder / "models" / "proseg"
+    export_run(tiny_run.path, out, ExportConfig(format="onnx"))
+    export_run(tiny_run.path, out, ExportConfig(format="litert", num_samples=3))
+    return folder
+
+
+@pytest.fixture
+def onnx_folder(models):
+    return models / "models" / "proseg" / "onnx" / "1"
 
 
 def latents(model, image, rater, seed, num):
@@ -66,7 +79,6 @@ def test_onnx_with_z_of_each_rater(images, tmp_path):
 
 
 def test_beside_the_graphs_lies_what_a_client_must_know(onnx_folder, tiny_model):
-    assert onnx_folder.parts[-3:] == ("proseg", "onnx", "1")
     assert "ann, bob, cy" in (onnx_folder / "MODEL_CARD.md").read_text()
     known = json.loads((onnx_folder / "metadata.json").read_text())["latents"]
     concentration = np.array(known["tau_concentration"])
@@ -81,17 +93,38 @@ def test_a_missing_converter_is_named(tiny_model, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(
-    ("precision", "largest"), [("float32", 1e-5), ("float16", 2e-3), ("int8", 0.05)]
-)
-def test_litert_agrees(precision, largest, tiny_run, tiny_model, images, tmp_path):
-    config = ExportConfig(format="litert", num_samples=3, height=40, width=45, precision=precision)
-    file = export_run(tiny_run.path, tmp_path / "proseg", config) / "model.tflite"
+def assert_litert(file, model, image, num_samples, largest):
     interpreter = Interpreter(str(file))
-    drawn, expected = latents(tiny_model, images[:1], 2, 5, 3)
-    answer = interpreter.get_signature_runner("sample")(image=images[:1], **drawn)["samples"]
+    drawn, expected = latents(model, image, 2, 5, num_samples)
+    answer = interpreter.get_signature_runner("sample")(image=image, **drawn)["samples"]
     np.testing.assert_allclose(answer, expected, atol=largest)
-    maps = interpreter.get_signature_runner("serving_default")(image=images[:1])
-    expected = tiny_model.uncertainty(images[:1])
+    maps = interpreter.get_signature_runner("serving_default")(image=image)
+    expected = model.uncertainty(image)
     for name, own in MAPS.items():
         np.testing.assert_allclose(maps[name], expected[own], atol=largest)
+
+
+def test_litert_agrees(models, tiny_model, images):
+    image = np.resize(images, (1, 128, 128, 1))
+    assert_litert(models / "models/proseg/litert/1/model.tflite", tiny_model, image, 3, 1e-5)
+
+
+@pytest.mark.parametrize(("precision", "largest"), [("float16", 2e-3), ("int8", 0.05)])
+def test_litert_with_smaller_weights(precision, largest, tiny_model, images, tmp_path):
+    size = {"height": 40, "width": 45}
+    config = ExportConfig(format="litert", num_samples=2, precision=precision, **size)
+    write_litert(tmp_path, tiny_model, config)
+    assert_litert(tmp_path / "model.tflite", tiny_model, images[:1], 2, largest)
+
+
+@pytest.mark.parametrize("runtime", ["onnx", "litert"])
+def test_the_pages_examples_work_as_pasted(runtime, models, monkeypatch):
+    monkeypatch.chdir(models)
+    (code,) = re.findall(rf"```python {runtime}\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    names = {}
+    exec(code, names)
+    if runtime == "onnx":
+        assert names["probability"].shape == (1, 128, 100, 1)
+        assert names["samples"].shape == (1, 8, 128, 100, 1)
+    else:
+        assert names["maps"]["probability"].shape == (1, 128, 128, 1)
