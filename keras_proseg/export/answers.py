@@ -44,9 +44,8 @@ class Answers:
             return law_of_total_variance(*self.moments(image, self.model.encode(image)))
 
         specs = {name: self._spec(3) for name in MAPS}
-        draws = PassSizes(self.model, image, self.mean_draws).draws
         return tf.cond(
-            tf.equal(draws, self.mean_draws),
+            PassSizes(self.model, image, self.mean_draws).fits_at_once,
             lambda: self._over_images(image, self.mean_draws, at_once, specs),
             lambda: self._over_images(image, len(self.model.raters), draw_by_draw, specs),
         )

@@ -7,6 +7,8 @@ import tensorflow as tf
 
 from keras_proseg.sampling import CHUNK_VALUES
 
+AT_ONCE_VALUES = 2**26  # of the widest tensor when all draws of an image are worked at once: 256 MB
+
 
 class PassSizes:
     """How many images, and how many draws of each, go through the decoder at once.
@@ -24,6 +26,7 @@ class PassSizes:
         size = tf.cast(tf.shape(image)[1:3], tf.int64)
         per_draw = tf.reduce_prod(size) * model.mask_decoder.width // model.backbone.finest**2
         per_draw = tf.maximum(per_draw, 1)
+        self.fits_at_once = draws * per_draw <= AT_ONCE_VALUES
         self.images = tf.cast(tf.maximum(CHUNK_VALUES // (draws * per_draw), 1), tf.int32)
         self.draws = tf.cast(tf.clip_by_value(CHUNK_VALUES // per_draw, 1, draws), tf.int32)
 

@@ -126,6 +126,10 @@ def test_z_of_each_rater_and_every_kind_of_pass(images, monkeypatch):
     np.testing.assert_allclose(
         maps_of(model, images)["total"], model.uncertainty(images)["total"], atol=1e-5
     )
+    with monkeypatch.context() as patch:
+        patch.setattr(passes, "AT_ONCE_VALUES", 1)
+        answer = maps_of(model, images)["total"]
+        np.testing.assert_allclose(answer, model.uncertainty(images)["total"], atol=1e-5)
     one = tf.ones(3, tf.int32)
     for chunk in (1, 2 * 40 * 45 * model.mask_decoder.width // 4):  # one draw, or two, a pass
         monkeypatch.setattr(sampling, "CHUNK_VALUES", chunk)
@@ -138,6 +142,7 @@ def test_z_of_each_rater_and_every_kind_of_pass(images, monkeypatch):
 def test_maps_of_many_passes_are_the_moments_of_their_draws(images, monkeypatch):
     model = small_model()
     monkeypatch.setattr(passes, "CHUNK_VALUES", 1)
+    monkeypatch.setattr(passes, "AT_ONCE_VALUES", 1)
     answer = maps_of(model, images)
     features, heads = model.encode(images)
     tau = model.preference.q_tau().sample(3, [sampling.FIXED_SEED, 0])

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from google.protobuf import text_format
 
+from keras_proseg import pretrained
 from keras_proseg.config import ExportConfig, IntensityConfig
 from keras_proseg.errors import ProSegError, UsageError
 from keras_proseg.export import card, export_saved_model, trained_model, versions, warmup
@@ -86,6 +87,14 @@ def test_a_foreign_run_is_refused(tiny_run, tmp_path):
     run.config_file.write_text(json.dumps({"package": "other"}))
     with pytest.raises(ProSegError, match="of keras_proseg"):
         export_saved_model(run.path, tmp_path / "out")
+
+
+def test_a_shipped_model_is_exported_by_its_name(tiny_run, tmp_path, monkeypatch):
+    monkeypatch.setattr(pretrained, "FOLDER", tmp_path / "shipped")
+    monkeypatch.setattr("keras_proseg.export._write", lambda *_: None)
+    pretrained.ship(tiny_run.path, tmp_path / "shipped" / "discs")
+    folder = export_saved_model("discs", tmp_path / "models" / "discs")
+    assert "ann, bob, cy" in (folder / "MODEL_CARD.md").read_text()
 
 
 @pytest.mark.parametrize(
