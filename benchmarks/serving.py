@@ -3,8 +3,9 @@
     python benchmarks/serving.py RUN [--sizes 128 512] [--batches 1 8] [--seconds 12]
 
 Each pair of calls is taken in turns, Keras then the export, in one process with one set of threads,
-so that a busy machine slows both. Medians with 10 to 90 % by wall clock; `ratio` is the median over
-pairs of export / Keras. S = 16. Loading is the median of three processes.
+so that a busy machine slows both. Medians with 10 to 90 % by wall clock; the ratios are medians over
+pairs of export / Keras, by wall clock and by CPU seconds, which a busy machine hardly touches. S = 16.
+Loading is the median of three processes.
 """
 
 import argparse
@@ -63,16 +64,20 @@ def _print_speed(options: argparse.Namespace, path: Path) -> None:
     from keras_proseg import load
 
     model, served = load(options.run), tf.saved_model.load(path).signatures
-    print("| signature | pixels | batch | Keras, ms | export, ms | ratio | images/s |")
-    print("|---|---|---|---|---|---|---|")
+    print("| signature | pixels | batch | Keras, ms | export, ms | ratio | by CPU | images/s |")
+    print("|---|---|---|---|---|---|---|---|")
     for name in ("serving_default", "sample"):
         for size in options.sizes:
             for batch in options.batches:
                 pair = _calls(name, model, served, (batch, size, size))
-                keras, export = _in_turns(*pair, options.seconds)
-                ratio = np.median(export / keras)
+                taken = _in_turns(*pair, options.seconds)
+                keras, export = taken[0]
+                wall, cpu = np.median(taken[:, 1] / taken[:, 0], axis=-1)
                 cells = f"{name} | {size} | {batch} | {_cell(keras)} | {_cell(export)}"
-                print(f"| {cells} | {ratio:.2f} | {batch / np.median(export):.2f} |", flush=True)
+                print(
+                    f"| {cells} | {wall:.2f} | {cpu:.2f} | {batch / np.median(export):.2f} |",
+                    flush=True,
+                )
 
 
 def _calls(name: str, model: Any, served: Any, shape: Any) -> tuple[Callable, Callable]:
@@ -95,19 +100,18 @@ def _calls(name: str, model: Any, served: Any, shape: Any) -> tuple[Callable, Ca
     )
 
 
-def _in_turns(one: Callable, other: Callable, seconds: float) -> tuple[Any, Any]:
-    """Seconds of each call, (N,) each, after one unmeasured call."""
+def _in_turns(one: Callable, other: Callable, seconds: float) -> Any:
+    """Seconds (wall or CPU, one or other, N) of N pairs of calls, after one unmeasured pair."""
     one(), other()
-    taken: list[tuple[float, float]] = []
+    taken = []
     end = time.perf_counter() + seconds
     while time.perf_counter() < end or len(taken) < 3:
-        begin = time.perf_counter()
-        one()
-        middle = time.perf_counter()
-        other()
-        taken.append((middle - begin, time.perf_counter() - middle))
-    both = np.array(taken).T
-    return both[0], both[1]
+        clocks = [(time.perf_counter(), time.process_time())]
+        for call in (one, other):
+            call()
+            clocks.append((time.perf_counter(), time.process_time()))
+        taken.append(np.diff(clocks, axis=0).T)
+    return np.stack(taken, axis=-1)
 
 
 def _cell(seconds: Any) -> str:

@@ -91,6 +91,8 @@ def test_sample_command(tiny_run, tmp_path):
         (["sample", "{run}", "{broken}", "--out", "{tmp}/o"], 1, "whole .npz"),
         (["sample", "{run}", "{data}", "--out", "{tmp}"], 2, "new or empty"),
         (["export", "{tmp}", "--out", "{tmp}/m"], 1, "run directory"),
+        (["export", "{run}", "--out", "{tmp}/m", "--version", "0"], 2, "at least 1"),
+        (["export", "{run}", "--out", "{tmp}/m", "--precision", "int8"], 2, "litert"),
     ],
 )
 def test_mistakes_are_one_clear_line(arguments, code, words, tiny_run, tiny_npz, tmp_path):

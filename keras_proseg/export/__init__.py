@@ -46,15 +46,17 @@ def export_run(run: str | Path, out: str | Path, config: ExportConfig) -> Path:
     TensorFlow server does not look.
 
     Raises:
-        UsageError: the version exists, or Keras runs another backend than TensorFlow.
+        UsageError: the version exists, `out` is no name for a server, or Keras runs another backend
+            than TensorFlow.
         ProSegError: no run, or one that is untrained or damaged.
     """
     check_backend()
+    name = model_name(out)
     base = Path(out) if config.format == "saved_model" else Path(out) / config.format
     version = free_version(base, config.version)
     opened = find_run(run)
     model = trained_model(opened)
-    metadata = {"name": model_name(out), "version": version, **describe(opened, model, config)}
+    metadata = {"name": name, "version": version, **describe(opened, model, config)}
     with atomic_folder(base / str(version)) as folder, TemporaryDirectory() as scratch:
         file = Path(scratch) / "metadata.json"
         file.write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
@@ -97,7 +99,8 @@ def trained_model(run: Run) -> Any:
     """The best model of a run.
 
     Raises:
-        ProSegError: it is missing, damaged, none of this package, untrained, or not finite.
+        ProSegError: it is missing, damaged, none of this package, untrained, not finite, or has a
+            rater without a name.
     """
     import numpy as np
 
@@ -108,6 +111,8 @@ def trained_model(run: Run) -> Any:
         raise ProSegError(f"{run.path} must hold a ProSeg. Received: {type(model).__name__}")
     if model.steps_done < 1:
         raise ProSegError(f"{run.path} must be trained. Received: a model of 0 steps")
+    if "" in model.raters:
+        raise ProSegError(f'{run.path} must name every rater. Received: ""')
     for weight in model.weights:
         if not np.isfinite(weight.value.numpy()).all():
             raise ProSegError(f"{run.path} must have finite weights. Received: {weight.path}")

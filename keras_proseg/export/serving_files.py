@@ -1,7 +1,9 @@
 """What TensorFlow Serving is started with: written once beside the versions, kept afterwards."""
 
+import re
 from pathlib import Path
 
+from keras_proseg.errors import UsageError
 from keras_proseg.files import atomic_file
 
 MODELS_CONFIG = """\
@@ -60,5 +62,13 @@ def write_serving_files(base: str | Path) -> None:
 
 
 def model_name(base: str | Path) -> str:
-    """The name under which a server knows the model in `base`."""
-    return Path(base).resolve().name
+    """The name under which a server knows the model in `base`: the folder's.
+
+    Raises:
+        UsageError: a name that does not go into an address.
+    """
+    name = Path(base).resolve().name
+    if not re.fullmatch(r"[A-Za-z0-9_.-]+", name):
+        text = "`--out` must end in a name of letters, digits, dots, dashes and underscores."
+        raise UsageError(f"{text} Received: {name!r}")
+    return name

@@ -10,6 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from keras_proseg.backends import PACKAGES
+from keras_proseg.config import ExportConfig
+from keras_proseg.export import trained_model
+from keras_proseg.export.metadata import describe
+from keras_proseg.runs import Run
 
 INSTALLED = [b for b, needs in PACKAGES.items() if all(map(find_spec, needs.values()))]
 
@@ -68,6 +72,8 @@ def test_files_and_predictions_carry_over(tmp_path):
     for backend in INSTALLED:
         run_on(backend, READ, tmp_path)
     for written in INSTALLED:
+        run = Run.open(tmp_path / written)  # and each is what an export starts from
+        assert describe(run, trained_model(run), ExportConfig())
         answers = [np.load(tmp_path / f"{written}_{read}.npy") for read in INSTALLED]
         assert answers[0].shape == (2, 3, 32, 32, 1)
         for one, two in itertools.combinations(answers, 2):

@@ -124,6 +124,7 @@ def test_the_curl_clients_work_as_pasted(server, client, served):
     np.testing.assert_allclose(answers[1], expected, atol=1e-5)
 
 
+@pytest.mark.skipif(shutil.which("curl") is None, reason="no curl")
 def test_rest_says_what_is_wrong(server):
     if not isinstance(server, StandIn):
         pytest.skip("the real server has words of its own")

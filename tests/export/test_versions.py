@@ -79,6 +79,20 @@ def test_a_broken_run_is_refused(tiny_run, tiny_model, tmp_path):
     assert not list(tmp_path.glob("out/*"))
 
 
+def test_a_rater_without_a_name_is_refused(tiny_run, tmp_path):
+    run = copied(tiny_run, tmp_path)
+    model = ProSeg(raters=["ann", ""], width=4, depth=3)
+    model.steps_seen.assign(1)
+    model.save(run.path / "best.keras")
+    with pytest.raises(ProSegError, match="must name every rater"):
+        trained_model(run)
+
+
+def test_a_name_that_no_address_takes_is_refused(tiny_run, tmp_path):
+    with pytest.raises(UsageError, match="letters, digits"):
+        export_saved_model(tiny_run.path, tmp_path / "my model")
+
+
 def test_a_foreign_run_is_refused(tiny_run, tmp_path):
     run = copied(tiny_run, tmp_path)
     keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)]).save(run.path / "best.keras")
