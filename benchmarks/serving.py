@@ -3,9 +3,9 @@
     python benchmarks/serving.py RUN [--sizes 128 512] [--batches 1 8] [--seconds 12]
 
 Each pair of calls is taken in turns, Keras then the export, in one process with one set of threads,
-so that a busy machine slows both. Medians with 10 to 90 % by wall clock; the ratios are medians over
-pairs of export / Keras, by wall clock and by CPU seconds, which a busy machine hardly touches. S = 16.
-Loading is the median of three processes.
+so that a busy machine slows both. Medians with 10 to 90 % by wall clock; the ratios are medians
+over pairs of export / Keras, by wall clock and by CPU seconds, which a busy machine hardly touches.
+S = 16. Loading is the median of three processes.
 """
 
 import argparse
