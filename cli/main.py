@@ -9,8 +9,11 @@ import click
 from keras_proseg import __version__
 from keras_proseg.errors import ProSegError
 
+from .data import data
 from .options import backend_option, config_options
 from .start import start_backend
+
+MOST_FINDINGS = 20
 
 
 class Door(click.Group):
@@ -30,7 +33,12 @@ class Door(click.Group):
 
 
 def _fail(message: Any, code: int) -> None:
-    click.echo(f"Error: {' '.join(str(message).split())}", err=True)
+    findings = [str(finding) for finding in getattr(message, "findings", [])]
+    for line in findings[:MOST_FINDINGS] or [message]:
+        click.echo(f"Error: {' '.join(str(line).split())}", err=True)
+    if len(findings) > MOST_FINDINGS:
+        more = len(findings) - MOST_FINDINGS
+        click.echo(f"Error: {more} more; `keras-proseg data verify` names all.", err=True)
     sys.exit(code)
 
 
@@ -45,8 +53,13 @@ def main() -> None:
     """Personalised and diverse segmentation from many raters (ProSeg)."""
 
 
+main.add_command(data)
+
+
 @main.command()
-@click.option("--data", metavar="lidc|FILE.npz", help="What to train on.")
+@click.option(
+    "--data", metavar="SOURCE", help="lidc, FILE.npz, a manifest, a folder ... to train on."
+)
 @click.option("--out", metavar="RUN", help="Run directory [default: runs/<date>-<source>].")
 @click.option("--resume", metavar="RUN", help="Go on with a run that was stopped.")
 @backend_option

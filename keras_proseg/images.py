@@ -5,13 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from keras_proseg.data.dataset import require
-from keras_proseg.data.npz import read_arrays
+from keras_proseg.data.volumes import KINDS, kind_of, read_pixels
 from keras_proseg.errors import ProSegError, UsageError
 from keras_proseg.files import atomic_folder
 from keras_proseg.pretrained import load
-
-KINDS = (".npz", ".npy", ".png", ".nii", ".nii.gz")
 
 
 def sample_file(
@@ -43,8 +40,9 @@ def sample_file(
     out = Path(out)
     if out.is_file() or (out.is_dir() and any(out.iterdir())):
         raise UsageError(f"`--out` must be a new or empty folder. Received: {out}")
-    images, kind, affine = read_image(image)
+    read_image(image)  # a bad image is refused before the seconds that a model takes
     model = load(run)
+    images, kind, affine = read_image(image, model.settings.image_channels)
     try:
         probabilities = model.sample(images, rater, num_samples, seed)
     except ProSegError as error:
@@ -57,8 +55,12 @@ def sample_file(
     return [out / name for name in names]
 
 
-def read_image(path: str | Path) -> tuple[np.ndarray, str, Any]:
+def read_image(path: str | Path, channels: int | None = None) -> tuple[np.ndarray, str, Any]:
     """Reads an image file as (N, H, W, C), its kind and, for NIfTI, its affine.
+
+    Args:
+        path: the file.
+        channels: that the image must have; a third axis of a NIfTI of this length holds them.
 
     Raises:
         UsageError: no such file or an unknown kind.
@@ -67,56 +69,10 @@ def read_image(path: str | Path) -> tuple[np.ndarray, str, Any]:
     path = Path(path)
     if not path.is_file():
         raise UsageError(f"IMAGE must be an existing file. Received: {path}")
-    kind = next((k for k in KINDS if path.name.lower().endswith(k)), None)
-    if kind is None:
+    if kind_of(path) is None:
         raise UsageError(f"IMAGE must end in one of {', '.join(KINDS)}. Received: {path.name}")
-    try:
-        array, affine = _READERS[kind](path)
-    except ProSegError:
-        raise
-    except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ProSegError(f"{path} must be a whole {kind} file. Received: {reason}") from error
-    array = array[..., None] if array.ndim == 2 else array
-    array = array[None] if array.ndim == 3 else array
-    require(array.ndim == 4, str(path), "(H, W), (H, W, C) or (N, H, W, C)", array.shape)
-    return array, kind, affine
-
-
-def _read_npz(path: Path) -> tuple[np.ndarray, Any]:
-    arrays = read_arrays(path, ("images",))
-    require("images" in arrays, str(path), "an npz with an array `images`", "none of that name")
-    return arrays["images"], None
-
-
-def _read_npy(path: Path) -> tuple[np.ndarray, Any]:
-    return np.load(path, allow_pickle=False), None
-
-
-def _read_png(path: Path) -> tuple[np.ndarray, Any]:
-    from PIL import Image
-
-    with Image.open(path) as picture:
-        return np.asarray(picture), None
-
-
-def _read_nifti(path: Path) -> tuple[np.ndarray, Any]:
-    import nibabel
-
-    volume = nibabel.load(path)
-    array = np.asarray(volume.dataobj)
-    require(array.ndim in (2, 3), str(path), "a 2-D or 3-D NIfTI", f"shape {array.shape}")
-    slices = array[None] if array.ndim == 2 else np.moveaxis(array, 2, 0)
-    return slices[..., None], volume.affine
-
-
-_READERS = {
-    ".npz": _read_npz,
-    ".npy": _read_npy,
-    ".png": _read_png,
-    ".nii": _read_nifti,
-    ".nii.gz": _read_nifti,
-}
+    pixels = read_pixels(path)
+    return pixels.slices(channels), pixels.kind, pixels.affine
 
 
 def _write(folder: Path, name: str, values: np.ndarray, kind: str, affine: Any) -> None:

@@ -117,6 +117,7 @@ def _facts(data: str | Dataset, dataset: Dataset) -> dict[str, Any]:
         "fingerprint": dataset.fingerprint(),
         "split": dict(zip(sides.tolist(), counts.tolist(), strict=True)),
         "group_by": dataset.group_by,
+        "rater_order": dataset.rater_order,
         "dropped": dataset.dropped,
         "notes": dataset.notes,
     }

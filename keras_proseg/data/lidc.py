@@ -184,6 +184,7 @@ def _dataset(stored: dict[str, Any], kind: str) -> Dataset:
         group_by="patient_ids",
         spacing=stored["spacing"],
         source="lidc",
+        rater_order="area",
         image_kind=kind,
         notes=json.loads(str(stored["notes"])),
     )

@@ -1,0 +1,45 @@
+"""`keras-proseg data`: look at a source before training on it, and prepare it."""
+
+import sys
+from typing import Any
+
+import click
+
+from .options import data_options
+
+
+@click.group()
+def data() -> None:
+    """Verify and prepare data. SOURCE is whatever `train --data` takes."""
+
+
+@data.command()
+@click.argument("source")
+@data_options
+def verify(source: str, **settings: Any) -> None:
+    """Name everything that is wrong with SOURCE; exit code 1 when something must be mended."""
+    from keras_proseg.data.sources import verify_source
+
+    findings, dataset = verify_source(source, _config(settings))
+    for finding in findings.items:
+        click.echo(f"{'ERROR' if finding.fatal else 'note '} {finding}")
+    if dataset is not None:
+        click.echo(_counts(dataset))
+    errors = len(findings.fatal)
+    notes = len(findings.items) - errors
+    click.echo(f"{source}: {errors} to mend, {notes} to know.")
+    sys.exit(1 if errors else 0)
+
+
+def _config(settings: dict[str, Any]) -> Any:
+    from keras_proseg.config import DataConfig
+
+    return DataConfig(**{name: value for name, value in settings.items() if value is not None})
+
+
+def _counts(dataset: Any) -> str:
+    patients = len(set(dataset.patients.tolist()))
+    size = "x".join(str(side) for side in dataset.images.shape[1:])
+    text = f"{len(dataset)} cases of {patients} patients ({dataset.group_by}), {size}; "
+    text += f"{dataset.num_classes} structure(s); raters {', '.join(dataset.raters)}"
+    return text + (f"; {dataset.dropped} without any rater left out" if dataset.dropped else "")
