@@ -170,7 +170,7 @@ def _map(path: Path, stored: Any) -> np.ndarray:
     offset = stored.id.get_offset()
     if offset is None:
         raise ValueError(f"`{stored.name}` is not contiguous")
-    return np.memmap(path, stored.dtype, "r", offset, stored.shape)
+    return np.memmap(path, stored.dtype, "r", offset, stored.shape).view(np.ndarray)
 
 
 def _digest(array: np.ndarray) -> str:

@@ -13,6 +13,7 @@ from keras_proseg.data.findings import Findings
 from keras_proseg.data.split import split_dataset
 from keras_proseg.errors import UsageError
 
+HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 SOURCES = (
     "`lidc`, FILE.npz, MANIFEST.csv, FILE.pickle, a prepared file, or a folder of cases (PNG, "
     "NIfTI, QUBIQ), HDF5 files, pickles or prepared shards"
@@ -93,16 +94,9 @@ def _read(source: str, config: DataConfig, findings: Findings) -> Dataset | None
 
 
 def is_prepared(path: Path) -> bool:
-    """Whether a file is a prepared one, whatever its name."""
-    import h5py
-
-    from keras_proseg.data.prepared import FORMAT
-
-    try:
-        with h5py.File(path, "r") as file:
-            return file.attrs.get("format") == FORMAT
-    except OSError:
-        return False
+    """Whether a file is a prepared one (HDF5), whatever its name and however damaged behind."""
+    with path.open("rb") as file:
+        return file.read(len(HDF5_SIGNATURE)) == HDF5_SIGNATURE
 
 
 def _read_folder(path: Path, config: DataConfig, findings: Findings) -> Dataset | None:

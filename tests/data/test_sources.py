@@ -235,21 +235,11 @@ def test_a_run_takes_any_source(tiny_run, content, tmp_path):
     assert "dice_rater/bob" in summary
 
 
-def test_training_from_a_folder(content, tmp_path):
-    from tiny_data import TINY
-
-    from keras_proseg.training import resume, train
-
+def test_training_refuses_what_verify_refuses(content, tmp_path):
     path = files.write_manifest(tmp_path, content)
     with pytest.raises(DataError, match="images of 2 sizes"):
         _train_with_an_odd_size(path, tmp_path)
-    run = train(
-        str(path), tmp_path / "run", log=lambda line: None, steps=1, batch_size=2, fit="crop",
-        size=24, **TINY,
-    )  # fmt: skip
-    assert run.config["model"]["raters"] == list(files.RATERS)
-    assert run.train_config().size == 24
-    assert resume(run.path, log=lambda line: None).history()[-1]["step"] == 1
+    assert not (tmp_path / "refused").exists()
 
 
 def _train_with_an_odd_size(path, tmp_path):
