@@ -67,7 +67,7 @@ def paste(canvas: np.ndarray, values: np.ndarray, offset: tuple[int, int]) -> np
 
 
 def resize(values: np.ndarray, size: tuple[int, ...], smooth: bool = True) -> np.ndarray:
-    """Resamples (H, W, ...) to `size`: bilinear, pixel centres kept, averaged where it shrinks.
+    """Resamples (H, W, ...) to `size`: bilinear, pixel edges kept, averaged where it shrinks.
 
     Args:
         values: float.
@@ -76,11 +76,29 @@ def resize(values: np.ndarray, size: tuple[int, ...], smooth: bool = True) -> np
     """
     if tuple(values.shape[:2]) == tuple(size):
         return values
-    from skimage.transform import resize as resample
+    grids = [
+        grid(old, new, np.arange(new), smooth)
+        for old, new in zip(values.shape[:2], size, strict=True)
+    ]
+    return resample(values, *grids)
 
-    shape = (*size, *values.shape[2:])
-    shrinks = smooth and (np.array(size) < values.shape[:2]).any()
-    answer = resample(
-        values.astype(np.float32), shape, order=1, mode="edge", anti_aliasing=bool(shrinks)
-    )
-    return answer.astype(np.float32)
+
+def grid(old: int, new: int, at: np.ndarray, smooth: bool = True) -> np.ndarray:
+    """Weights (P, old) of `old` pixels in the pixels `at` (P,) of an axis resampled to `new`.
+
+    They are linear (a triangle, widened where the axis shrinks and `smooth`) and sum to 1; what
+    lies outside repeats the edge.
+    """
+    ratio = old / new
+    centre = np.clip((at + 0.5) * ratio - 0.5, 0, old - 1)
+    width = max(1.0, ratio) if smooth else 1.0
+    weights = np.maximum(0, 1 - np.abs(np.arange(old)[None] - centre[:, None]) / width)
+    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def resample(values: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Applies `grid` weights rows (P, H) and columns (Q, W) to values (H, W, ...): (P, Q, ...)."""
+    shape = values.shape
+    flat = values.astype(np.float32).reshape(shape[0], -1)
+    tall = (rows @ flat).reshape(len(rows), shape[1], -1)
+    return np.matmul(columns[None], tall).reshape(len(rows), len(columns), *shape[2:])

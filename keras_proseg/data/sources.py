@@ -142,12 +142,18 @@ def _read_lidc(config: DataConfig, findings: Findings) -> Dataset:
     from keras_proseg.data.lidc import load_lidc
     from keras_proseg.data.lidc_config import LidcConfig
 
-    return load_lidc(
+    dataset = load_lidc(
         LidcConfig(
             min_raters=config.min_raters,
             images=config.images,
             dicom=config.dicom,
             limit=config.limit,
             crop=config.crop,
+            spacing=config.spacing,
+            unit=config.unit,
+            workers=config.workers,
         )
     )
+    for file, what, remedy in dataset.notes.get("findings", []):
+        findings.note(what, remedy, file)
+    return dataset
