@@ -6,7 +6,10 @@ from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
 
+DATA = ["SimpleITK>=2.5", "highdicom>=0.26"]
 TEST = [
+    *DATA,
+    "hypothesis>=6.100",
     "ipykernel",
     "mypy",
     "nbmake",
@@ -48,6 +51,7 @@ setup(
         "tf-keras>=2.21",
     ],
     extras_require={
+        "data": DATA,
         "gpu": ["tensorflow[and-cuda]>=2.21"],
         "jax": ["jax>=0.7", "numpyro>=0.19"],
         "notebooks": ["jupyterlab"],

@@ -50,6 +50,8 @@ def prepare(source: str, out: str, shards: int, **settings: Any) -> None:
     dataset = read_dataset(source, given)
     for path in write_prepared(dataset, out, shards):
         click.echo(f"{path}  {path.stat().st_size / 1e6:.1f} MB")
+    for file, what, remedy in dataset.notes.get("findings", []):
+        click.echo(f"note  {file}: {what} -> {remedy}")
     click.echo(_counts(dataset))
 
 

@@ -102,7 +102,7 @@ def sample(
     seed: int,
     backend: str | None,
 ) -> None:
-    """Draw segmentations of IMAGE (.npz, .npy, .png, .nii, .nii.gz) with a trained RUN."""
+    """Draw segmentations of IMAGE (.npz, .npy, .png, .nii, .nii.gz, .dcm or a folder of them)."""
     start_backend(backend)
     from keras_proseg.images import sample_file
 
@@ -117,6 +117,7 @@ def sample(
 @click.option("--split", type=click.Choice(["train", "val", "test", "all"]))
 @click.option("--num-samples", default=50, show_default=True, type=click.IntRange(1))
 @click.option("--out", metavar="DIR", help="Folder for metrics.json and cases.csv.")
+@click.option("--save-masks", metavar="DIR", help="New folder for each rater's predicted masks.")
 @backend_option
 def evaluate(
     run: str,
@@ -124,6 +125,7 @@ def evaluate(
     split: str | None,
     num_samples: int,
     out: str | None,
+    save_masks: str | None,
     backend: str | None,
 ) -> None:
     """Score a trained RUN with every metric, on its validation cases by default."""
@@ -132,7 +134,7 @@ def evaluate(
 
     from .report import print_table
 
-    summary = evaluate_run(run, data, split, num_samples, out)
+    summary = evaluate_run(run, data, split, num_samples, out, save_masks)
     print_table(summary, f"{summary['split']} cases of {summary['source']}")
 
 

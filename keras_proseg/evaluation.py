@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_proseg import outputs
 from keras_proseg.data.dataset import Dataset
 from keras_proseg.data.sources import load_dataset
 from keras_proseg.data.split import subset
@@ -59,6 +60,7 @@ def evaluate_run(
     split: str | None = None,
     num_samples: int = 50,
     out: str | Path | None = None,
+    save_masks: str | Path | None = None,
 ) -> dict[str, Any]:
     """Scores the best model of a run.
 
@@ -68,6 +70,7 @@ def evaluate_run(
         split: `"train"`, `"val"`, `"test"` or `"all"`; val of the run's data, all of other data.
         num_samples: S per case.
         out: folder for metrics.json and cases.csv.
+        save_masks: new folder for the masks that each rater is predicted to draw, case by case.
 
     Returns:
         The summary of `keras_proseg.evaluate`, with `split` and `source`.
@@ -81,7 +84,11 @@ def evaluate_run(
     source = data or run.source
     split = split or ("all" if data else "val")
     dataset = subset(load_dataset(source, config), split)
-    summary, rows = evaluate(run.load_model("best"), dataset, num_samples)
+    model = run.load_model("best")
+    if save_masks is not None:
+        check_fit(model, dataset)
+        outputs.save_masks(model, dataset, save_masks)
+    summary, rows = evaluate(model, dataset, num_samples)
     summary |= {"split": split, "source": Path(source).name}
     if out is not None:
         write_csv(Path(out) / "cases.csv", rows)

@@ -102,6 +102,9 @@ def _announce(dataset: Dataset, facts: dict[str, Any], log: Any) -> None:
     sides = ", ".join(f"{count} {side}" for side, count in facts["split"].items())
     dropped = f"; {dataset.dropped} without any rater left out" if dataset.dropped else ""
     log(f"{len(dataset)} cases ({sides}), split by {dataset.group_by}{dropped}.")
+    if dataset.notes.get("findings"):
+        count = len(dataset.notes["findings"])
+        log(f"{count} findings on files left out or odd: `keras-proseg data verify` names them.")
     log(f"Raters: {', '.join(dataset.raters)}")
 
 

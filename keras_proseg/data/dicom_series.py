@@ -1,5 +1,6 @@
 """One DICOM series as it lies in a folder: slices by position, duplicates and gaps named, HU."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,7 @@ class Series:
 
 
 def read_series(folder: str | Path, findings: Findings) -> Series:
-    """Reads the headers of all files in a folder.
+    """Reads the headers of all files in a folder, or of one file.
 
     Of several files at one position the first by instance number is used, as pylidc does.
 
@@ -59,7 +60,8 @@ def read_series(folder: str | Path, findings: Findings) -> Series:
         ProSegError: no slice there, a damaged file, more than one series, slices of more sizes.
     """
     folder = Path(folder)
-    headers = [(path, _header(path)) for path in sorted(folder.glob("*.dcm"))]
+    paths = [folder] if folder.is_file() else sorted(folder.glob("*.dcm"))
+    headers = [(path, _header(path)) for path in paths]
     require(bool(headers), str(folder), "a folder with .dcm files", "none")
     series = {str(getattr(header, "SeriesInstanceUID", "")) for _, header in headers}
     require(len(series) == 1, str(folder), "a folder of one series", f"{len(series)} series")
@@ -101,9 +103,9 @@ def read_slice(path: Path, shape: tuple[int, int] | None = None) -> np.ndarray:
     return np.clip(np.rint(units), -32768, 32767).astype(np.int16)
 
 
-def datasets(series: Series) -> list[Any]:
-    """The series' files as pydicom datasets without pixels, by position."""
-    return [_read(file.path, stop_before_pixels=True) for file in series.files]
+def datasets(series: Series, indices: Iterable[int]) -> list[Any]:
+    """The files at `indices` of the series as pydicom datasets, without pixels."""
+    return [_read(series.files[index].path, stop_before_pixels=True) for index in indices]
 
 
 def _slice_file(path: Path, header: Any) -> SliceFile:

@@ -357,11 +357,17 @@ def test_a_worker_that_is_killed_is_one_line(series, tmp_path, monkeypatch):
 @pytest.mark.usefixtures("quick")
 def test_prepare_command_and_pylidcrc(series, home, tmp_path):
     root, _ = series
+    shutil.copytree(root, tmp_path / "dicom")
+    victim = sorted(tmp_path.glob("dicom/LIDC-IDRI-0719/*/*/*.dcm"))[0]
+    victim.write_bytes(b"nothing")
+    (home / ".pylidcrc").write_text(f"[dicom]\npath = {tmp_path / 'dicom'}\n")
     done = run(
-        "data", "prepare", "lidc", "--dicom", root, "--min-raters", 1, "--workers", 2,
+        "data", "prepare", "lidc", "--images", "ct", "--min-raters", 1, "--workers", 2,
         "--out", tmp_path / "data",
     )  # fmt: skip
     assert done.exit_code == 0, done.output
+    assert "scan left out: Cannot read" in done.output
+    (home / ".pylidcrc").unlink()
     again = run("data", "verify", tmp_path / "data")
     assert again.exit_code == 0, again.output
     assert "raters rank1, rank2, rank3, rank4" not in again.output
