@@ -10,7 +10,7 @@ from .options import data_options
 
 @click.group()
 def data() -> None:
-    """Verify and prepare data. SOURCE is whatever `train --data` takes."""
+    """Verify, audit and prepare data. SOURCE is whatever `train --data` takes."""
 
 
 @data.command()
@@ -53,6 +53,25 @@ def prepare(source: str, out: str, shards: int, **settings: Any) -> None:
     for file, what, remedy in dataset.notes.get("findings", []):
         click.echo(f"note  {file}: {what} -> {remedy}")
     click.echo(_counts(dataset))
+
+
+@data.command()
+@click.argument("source")
+@click.option("--out", required=True, metavar="DIR", help="A new or empty folder.")
+@data_options
+def audit(source: str, out: str, **settings: Any) -> None:
+    """Report who the raters of SOURCE are: agreement, size, STAPLE, the most disputed cases."""
+    from dataclasses import replace
+
+    from keras_proseg.data.audit_report import verdict, write_audit
+    from keras_proseg.data.sources import read_dataset
+    from keras_proseg.files import read_json
+
+    config = _config(settings)
+    given = replace(config, rater_order=config.rater_order or "given")
+    path = write_audit(read_dataset(source, given), out)
+    click.echo(verdict(read_json(path.with_suffix(".json"))["identity"]))
+    click.echo(path)
 
 
 def _config(settings: dict[str, Any]) -> Any:
