@@ -175,6 +175,9 @@ class DataConfig:
             cut or padded about their centre to `size` (`"crop"`), or resampled to it, their
             proportions kept (`"resample"`).
         size: height and width in pixels, of `fit` crop and resample.
+        window_center: middle of the window that intensities are clipped to, in HU; with
+            `window_width`. CT has one by default (-400, 1600), other images none.
+        window_width: its width, in HU.
         slices: of volumes, `"all"` slices or the ones `"drawn"` on by any rater.
         min_raters: (lidc) nodules outlined by fewer readers are left out.
         images: (lidc) `"auto"`, `"ct"` or `"phantom"`.
@@ -190,6 +193,8 @@ class DataConfig:
     spacing: float | None = None
     fit: str = "exact"
     size: int | None = None
+    window_center: float | None = None
+    window_width: float | None = None
     slices: str = "all"
     min_raters: int = 4
     images: str = "auto"
@@ -203,7 +208,12 @@ class DataConfig:
         _check_choice("rater_order", self.rater_order, (*DATA_CHOICES["rater_order"], None))
         for name in ("fit", "slices", "images", "unit"):
             _check_choice(name, getattr(self, name), DATA_CHOICES[name])
-        _check_above_zero(self, ("spacing", "size", "limit", "workers"))
+        _check_above_zero(self, ("spacing", "size", "limit", "workers", "window_width"))
+        if (self.window_center is None) != (self.window_width is None):
+            raise UsageError(
+                "`window_center` and `window_width` must come together. "
+                f"Received: {self.window_center}, {self.window_width}"
+            )
 
 
 DATA_CHOICES: dict[str, tuple[str, ...]] = {

@@ -7,8 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from keras_proseg.config import ModelConfig, TrainConfig, preset_configs, with_intensity
-from keras_proseg.data.dataset import Dataset
+from keras_proseg.config import (
+    DataConfig,
+    ModelConfig,
+    TrainConfig,
+    preset_configs,
+    with_intensity,
+)
+from keras_proseg.data.dataset import Dataset, rows_of
 from keras_proseg.data.sources import load_dataset
 from keras_proseg.data.split import split_dataset, split_rows
 from keras_proseg.errors import ProSegError
@@ -37,7 +43,7 @@ def train(
     model_config, train_config = preset_configs(settings.pop("preset", "default"), **settings)
     dataset = _dataset(data, train_config)
     run = Run.create(out, dataset.source)
-    model_config = fit_config(model_config, dataset)
+    model_config = fit_config(model_config, dataset, train_config)
     facts = _facts(data, dataset)
     run.write_config(model_config, train_config, facts)
     _announce(dataset, facts, log)
@@ -73,10 +79,18 @@ def _trained(run: Run, model: ModelConfig, config: TrainConfig, dataset: Dataset
         return Session(run, model, config, dataset, log).finish()
 
 
-def fit_config(config: ModelConfig, dataset: Dataset) -> ModelConfig:
-    """`config` with raters, channels, classes and intensities of the training cases."""
-    images = dataset.images[split_rows(dataset, "train")]
-    if dataset.image_kind in ("ct", "phantom"):
+def fit_config(
+    config: ModelConfig, dataset: Dataset, data: DataConfig | None = None
+) -> ModelConfig:
+    """`config` with raters, channels, classes and intensities of the training cases.
+
+    A window given in `data` is used for images of any kind.
+    """
+    images = rows_of(dataset.images, split_rows(dataset, "train"))
+    if data is not None and data.window_center is not None:
+        window = {"center": data.window_center, "width": data.window_width}
+        config = with_intensity(config, mode="window", **window)
+    elif dataset.image_kind in ("ct", "phantom"):
         config = with_intensity(config, mode="window")
     else:
         spread = float(images.std(dtype=np.float64)) or 1.0

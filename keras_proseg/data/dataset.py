@@ -118,8 +118,8 @@ class Dataset:
 
         return replace(
             self,
-            images=_take(self.images, indices),
-            masks=_take(self.masks, indices),
+            images=rows_of(self.images, indices),
+            masks=rows_of(self.masks, indices),
             annotated=self.annotated[indices],
             case_ids=self.case_ids[indices],
             patients=self.patients[indices],
@@ -169,7 +169,8 @@ def mask_areas(dataset: Dataset) -> np.ndarray:
     return dataset.masks.sum(axis=(2, 3, 4), dtype=np.int64)
 
 
-def _take(column: Any, indices: np.ndarray) -> Any:
+def rows_of(column: Any, indices: np.ndarray) -> Any:
+    """The rows of a column at `indices`; what lies on disk stays there."""
     return column.take_rows(indices) if isinstance(column, LazyRows) else column[indices]
 
 

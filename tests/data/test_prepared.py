@@ -152,10 +152,8 @@ def test_a_killed_preparation_leaves_no_file(tmp_path):
     assert not (tmp_path / "data").exists()
 
 
-def test_prepare_and_train(tmp_path):
-    from tiny_data import TINY
-
-    from keras_proseg.training import train
+def test_prepare_and_evaluate(tiny_run, tmp_path):
+    from keras_proseg.evaluation import evaluate_run
 
     path = files.write_manifest(tmp_path, files.cases())
     done = run("data", "prepare", path, "--out", tmp_path / "data", "--fit", "crop", "--size", 24)
@@ -166,13 +164,36 @@ def test_prepare_and_train(tmp_path):
     assert shards.output.count("shard-000") == 2
     again = run("data", "verify", tmp_path / "data")
     assert again.exit_code == 0, again.output
-    trained = train(
-        str(tmp_path / "data"), tmp_path / "run", log=lambda line: None, steps=1, batch_size=2,
-        rater_order="area", **TINY,
-    )  # fmt: skip
-    assert trained.config["model"]["raters"] == ["rank1", "rank2", "rank3"]
+    expected = evaluate_run(tiny_run.path, str(path), num_samples=2)
+    assert (
+        evaluate_run(tiny_run.path, str(tmp_path / "shards"), num_samples=2)["ged"]
+        == (expected["ged"])
+    )
     (tmp_path / "data").write_bytes((tmp_path / "data").read_bytes()[:-5])
     damaged = run("data", "verify", tmp_path / "data")
     assert damaged.exit_code == 1
     assert "must be a whole prepared file" in damaged.output
     assert "prepare the data again" in damaged.output
+
+
+@pytest.mark.parametrize("order", ["given", "area"])
+def test_training_sees_the_same_batches(dataset, tmp_path, order):
+    from keras_proseg.config import ModelConfig, TrainConfig
+    from keras_proseg.data.pipeline import BatchReader
+    from keras_proseg.data.sources import load_dataset
+    from keras_proseg.data.split import split_dataset, subset
+    from keras_proseg.training import fit_config
+
+    write_prepared(dataset, tmp_path / "data")
+    mapped = load_dataset(str(tmp_path / "data"), TrainConfig(rater_order=order))
+    held = split_dataset(rank_by_area(dataset) if order == "area" else dataset)
+    sides = [subset(one, "train") for one in (mapped, held)]
+    readers = [BatchReader(side, TrainConfig(batch_size=4, seed=3)) for side in sides]
+    for step in range(5):
+        batches = [reader.batch(step) for reader in readers]
+        for name in ("image", "masks", "annotated"):
+            np.testing.assert_array_equal(batches[0][name], batches[1][name])
+    configs = [fit_config(ModelConfig(), one) for one in (mapped, held)]
+    assert configs[0].raters == configs[1].raters
+    assert configs[0].intensity.mean == pytest.approx(configs[1].intensity.mean)
+    assert configs[0].intensity.std == pytest.approx(configs[1].intensity.std)

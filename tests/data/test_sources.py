@@ -251,3 +251,17 @@ def _train_with_an_odd_size(path, tmp_path):
     for rater in files.RATERS:
         files.save_nifti(path.parent / rater / "case0.nii.gz", masks)
     train(str(path), tmp_path / "refused", log=lambda line: None)
+
+
+def test_a_window_in_hu_is_taken_over(arrays):
+    from keras_proseg.config import ModelConfig
+    from keras_proseg.data.dataset import Dataset
+    from keras_proseg.data.split import split_dataset
+    from keras_proseg.training import fit_config
+
+    dataset = split_dataset(Dataset.from_arrays(**arrays, patients=range(24)))
+    own = fit_config(ModelConfig(), dataset, DataConfig(window_center=-600, window_width=1500))
+    assert (own.intensity.mode, own.intensity.center, own.intensity.width) == ("window", -600, 1500)
+    assert fit_config(ModelConfig(), dataset, DataConfig()).intensity.mode == "zscore"
+    with pytest.raises(UsageError, match="must come together"):
+        DataConfig(window_center=-600)
