@@ -25,7 +25,12 @@ TABLE = (
 
 
 def evaluate(
-    model: Any, dataset: Dataset, num_samples: int = 50, seed: int = 0, progress: bool = True
+    model: Any,
+    dataset: Dataset,
+    num_samples: int = 50,
+    seed: int = 0,
+    progress: bool = True,
+    volumes: bool = True,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Scores `model` on all cases of `dataset`.
 
@@ -35,6 +40,8 @@ def evaluate(
         num_samples: S, diverse samples per case.
         seed: of the samples.
         progress: show a bar.
+        volumes: score a volume of several slices as one case, its masks stacked; S samples of it
+            are held in memory. LIDC's cases are slices by convention, always.
 
     Returns:
         The summary (plain numbers under the names of the metrics, `<name>_ci` intervals,
@@ -44,13 +51,22 @@ def evaluate(
         ProSegError: images or classes that the model does not take.
     """
     check_fit(model, dataset)
+    cases = _cases(dataset, volumes)
+    firsts = [case[0] for case in cases]
+    single = len(cases) == len(dataset)
+    batches = [cases[k : k + BATCH] for k in range(0, len(cases), BATCH)] if single else cases
     scored = []
-    for first in progress_bar(range(0, len(dataset), BATCH), "Evaluating", progress):
-        scored += _score(model, dataset, slice(first, first + BATCH), num_samples, seed)
+    for batch in progress_bar(batches, "Evaluating", progress):
+        score = _score if single else _score_volume
+        scored += score(model, dataset, np.ravel(batch), num_samples, seed)
     rows, bins = zip(*scored, strict=True)
-    summary: dict[str, Any] = summarise(rows, dataset.patients.tolist(), bins, seed=seed)
+    patients = dataset.patients[firsts].tolist()
+    summary: dict[str, Any] = summarise(rows, patients, bins, seed=seed)
     summary |= {"num_samples": num_samples, "images": dataset.image_kind}
-    keys = ({"case_id": str(c), "patient": str(p)} for c, p in _identities(dataset))
+    names = dataset.case_ids[firsts].tolist()
+    if not single and dataset.places is not None:
+        names = [place.volume.case_id for place in dataset.places[firsts]]
+    keys = ({"case_id": c, "patient": p} for c, p in zip(names, patients, strict=True))
     return summary, [key | row for key, row in zip(keys, rows, strict=True)]
 
 
@@ -131,11 +147,31 @@ def plain(summary: dict[str, Any]) -> dict[str, Any]:
     return {name: clean(value) for name, value in summary.items()}
 
 
-def _identities(dataset: Dataset) -> Any:
-    return zip(dataset.case_ids, dataset.patients, strict=True)
+def _cases(dataset: Dataset, volumes: bool) -> list[list[int]]:
+    """The rows of each case: one, or the slices of a volume."""
+    if not volumes or dataset.places is None or dataset.image_kind == "ct":
+        return [[row] for row in range(len(dataset))]
+    cases: dict[Any, list[int]] = {}
+    for row, place in enumerate(dataset.places):
+        cases.setdefault(place.volume, []).append(row)
+    return list(cases.values())
 
 
-def _score(model: Any, dataset: Dataset, some: slice, num_samples: int, seed: int) -> list[Any]:
+def _score_volume(
+    model: Any, dataset: Dataset, rows: np.ndarray, num_samples: int, seed: int
+) -> list[Any]:
+    images = dataset.images[rows]
+    # Equal seeds draw equal latents for every slice, so that a sample is one manner throughout.
+    samples = model.sample(images, None, num_samples, seed)
+    means = model.moments_in_chunks(images)[0]
+    stacked = [np.moveaxis(values, 1, 0) for values in (dataset.masks[rows], samples, means)]
+    annotated = dataset.annotated[rows[0]]
+    return [_score_case(model, dataset.raters, stacked[0], annotated, *stacked[1:])]
+
+
+def _score(
+    model: Any, dataset: Dataset, some: np.ndarray, num_samples: int, seed: int
+) -> list[Any]:
     images = dataset.images[some]
     samples = model.sample(images, None, num_samples, seed)
     means = model.moments_in_chunks(images)[0]

@@ -231,8 +231,25 @@ def test_a_run_takes_any_source(tiny_run, content, tmp_path):
 
     path = files.write_manifest(tmp_path, content, volume=2)
     summary = evaluate_run(tiny_run.path, str(path), num_samples=2)
-    assert (summary["num_cases"], summary["num_patients"]) == (12, 3)
+    assert (summary["num_cases"], summary["num_patients"]) == (6, 3)  # a volume is one case
     assert "dice_rater/bob" in summary
+
+
+def test_a_volume_is_scored_with_its_slices_stacked(tiny_model, content, tmp_path):
+    from keras_proseg.evaluation import evaluate
+    from keras_proseg.metrics import structure_metrics
+
+    path = files.write_manifest(tmp_path, content, volume=3)
+    dataset = read_dataset(str(path)).take(np.arange(6))
+    _, rows = evaluate(tiny_model, dataset, 4, seed=5, progress=False)
+    assert [row["case_id"] for row in rows] == ["case0", "case1"]
+    samples = tiny_model.sample(dataset.images[3:], None, 4, 5)
+    masks = np.moveaxis(dataset.masks[3:], 1, 0)[dataset.annotated[3]]
+    expected, _ = structure_metrics(masks, np.moveaxis(samples, 1, 0))
+    for name in ("ged", "dice_match", "dice_soft"):
+        assert rows[1][name] == pytest.approx(expected[name])
+    _, rows = evaluate(tiny_model, dataset, 4, progress=False, volumes=False)
+    assert len(rows) == 6
 
 
 def test_training_refuses_what_verify_refuses(content, tmp_path):
