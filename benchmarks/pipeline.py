@@ -6,6 +6,7 @@ KERAS_BACKEND=jax python benchmarks/pipeline.py SOURCE
 import sys
 import time
 
+import keras
 import numpy as np
 
 from keras_proseg.config import TrainConfig
@@ -23,7 +24,8 @@ def main() -> None:
     batches = endless(training_batches(reader, 0, True))
     next(batches)
     alone = [_timed(lambda: next(batches))[0] for _ in range(40)]
-    print(f"pipeline alone: {size / np.median(alone):.0f} images/s")
+    rate = size / np.median(alone)
+    print(f"{keras.backend.backend()}, pipeline alone: {rate:.0f} images/s")
     model = ProSeg(raters=cases.raters, image_channels=cases.images.shape[-1])
     model.compile()
     model.train_on_batch(next(batches))
@@ -32,6 +34,8 @@ def main() -> None:
         wait, batch = _timed(lambda: next(batches))
         waits.append(wait)
         steps.append(_timed(lambda batch=batch: model.train_on_batch(batch))[0])
+    training = size / np.median(steps)
+    print(f"training: {training:.0f} images/s; the pipeline gives {rate / training:.0f} times that")
     share = np.array(waits) / (np.array(waits) + np.array(steps))
     low, middle, high = 100 * np.percentile(share, [10, 50, 90])
     print(f"step {np.median(steps):.2f} s; waiting {middle:.1f} % ({low:.1f} to {high:.1f}) of it")

@@ -1,7 +1,9 @@
 """The prepared file: images and bit-packed masks, contiguous, memory-mapped, checksummed.
 
 It is HDF5: `images` (N, H, W, C), `masks` (N, R, ceil(H W K / 8)), `annotated` (N, R) and `about`
-(JSON: names, groups, split, spacing, geometry). Any HDF5 reader opens it.
+(JSON: names, groups, split, spacing, geometry). Any HDF5 reader opens it. The user block before it
+holds a mark and the checksum of all that follows, which is compared before HDF5 reads a byte: it is
+known to loop for ever over a damaged file.
 """
 
 import hashlib
@@ -17,10 +19,10 @@ import numpy as np
 from keras_proseg.data.dataset import Dataset, require
 from keras_proseg.data.lazy import CHUNK, LazyRows, PackedMasks, pack_masks
 from keras_proseg.data.places import Place, Volume
-from keras_proseg.errors import ProSegError
 from keras_proseg.files import atomic_file, atomic_folder
 
-FORMAT = "keras_proseg prepared data 1"
+MARK = b"keras_proseg prepared data 1\n"
+USER_BLOCK = 512  # bytes, the least that HDF5 allows
 ARRAYS = ("images", "masks", "annotated", "about")
 PLAIN = ("raters", "group_by", "source", "image_kind", "dropped", "notes", "rater_order")
 COLUMNS = ("case_ids", "patients", "spacing", "split")
@@ -83,7 +85,6 @@ class PreparedWriter:
 
     def __init__(self, file: Any, count: int) -> None:
         self.file, self.count, self.done = file, count, 0
-        self.digests = {name: hashlib.sha256() for name in ARRAYS}
 
     def append(self, images: np.ndarray, packed: np.ndarray, annotated: np.ndarray) -> None:
         """Adds n rows: images (n, H, W, C), packed masks (n, R, B), annotated (n, R)."""
@@ -92,29 +93,24 @@ class PreparedWriter:
         for name, values in columns.items():
             if name not in self.file:
                 self.file.create_dataset(name, (self.count, *values.shape[1:]), values.dtype)
-            values = np.ascontiguousarray(values, self.file[name].dtype)
             self.file[name][rows] = values
-            self.digests[name].update(values.data)
         self.done += len(images)
 
     def finish(self, about: dict[str, Any]) -> None:
-        """Adds names and checksums."""
+        """Adds all that is not an array of cases."""
         assert self.done == self.count
-        text = json.dumps(about).encode()
-        self.file["about"] = np.frombuffer(text, np.uint8)
-        self.digests["about"].update(text)
-        self.file.attrs["format"] = FORMAT
-        for name, digest in self.digests.items():
-            self.file.attrs[f"sha256_{name}"] = digest.hexdigest()
+        self.file["about"] = np.frombuffer(json.dumps(about).encode(), np.uint8)
 
 
 @contextmanager
 def prepared_writer(path: Path, count: int) -> Iterator[PreparedWriter]:
-    """A writer of `count` rows into the new file `path`."""
+    """A writer of `count` rows into the new file `path`; its checksum is added at the end."""
     import h5py
 
-    with h5py.File(path, "w") as file:
+    with h5py.File(path, "w", userblock_size=USER_BLOCK) as file:
         yield PreparedWriter(file, count)
+    with path.open("r+b") as handle:
+        handle.write(MARK + _digest(path).encode())
 
 
 def describe(dataset: Dataset) -> dict[str, Any]:
@@ -150,20 +146,20 @@ def _check_shards(paths: list[Path]) -> None:
 def _open(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     import h5py
 
-    try:
-        with h5py.File(path, "r") as file:
-            require(file.attrs.get("format") == FORMAT, str(path), FORMAT, file.attrs.get("format"))
-            arrays = {name: _map(path, file[name]) for name in ARRAYS}
-            sums = {name: file.attrs[f"sha256_{name}"] for name in ARRAYS}
-    except ProSegError:
-        raise
-    except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ProSegError(f"{path} must be a whole prepared file. Received: {reason}") from error
-    for name, array in arrays.items():
-        good = _digest(array) == sums[name]
-        require(good, str(path), "as it was written", f"other bytes in `{name}` (checksum)")
+    require(is_prepared(path), str(path), "a prepared file", "another kind of file")
+    with path.open("rb") as handle:
+        written = handle.read(USER_BLOCK)[len(MARK) :].rstrip(b"\0").decode("ascii", "replace")
+    good = written == _digest(path)
+    require(good, str(path), "a whole prepared file", "other bytes than were written (checksum)")
+    with h5py.File(path, "r") as file:
+        arrays = {name: _map(path, file[name]) for name in ARRAYS}
     return json.loads(arrays["about"].tobytes()), arrays
+
+
+def is_prepared(path: Path) -> bool:
+    """Whether a file is a prepared one, whatever its name and however damaged behind its mark."""
+    with path.open("rb") as handle:
+        return handle.read(len(MARK)) == MARK
 
 
 def _map(path: Path, stored: Any) -> np.ndarray:
@@ -173,11 +169,12 @@ def _map(path: Path, stored: Any) -> np.ndarray:
     return np.memmap(path, stored.dtype, "r", offset, stored.shape).view(np.ndarray)
 
 
-def _digest(array: np.ndarray) -> str:
+def _digest(path: Path) -> str:
     digest = hashlib.sha256()
-    step = 2**20 if array.ndim == 1 else CHUNK
-    for start in range(0, len(array), step):
-        digest.update(np.ascontiguousarray(array[start : start + step]).data)
+    with path.open("rb") as handle:
+        handle.seek(USER_BLOCK)
+        while block := handle.read(2**20):
+            digest.update(block)
     return digest.hexdigest()
 
 

@@ -10,10 +10,10 @@ from keras_proseg.config import DataConfig, TrainConfig
 from keras_proseg.data.check import check_dataset
 from keras_proseg.data.dataset import Dataset, rank_by_area
 from keras_proseg.data.findings import Findings
+from keras_proseg.data.prepared import is_prepared, load_prepared
 from keras_proseg.data.split import split_dataset
 from keras_proseg.errors import UsageError
 
-HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 SOURCES = (
     "`lidc`, FILE.npz, MANIFEST.csv, FILE.pickle, a prepared file, or a folder of cases (PNG, "
     "NIfTI, QUBIQ), HDF5 files, pickles or prepared shards"
@@ -75,8 +75,6 @@ def _read(source: str, config: DataConfig, findings: Findings) -> Dataset | None
     path = Path(source)
     suffix = path.suffix.lower()
     if path.is_file() and is_prepared(path):
-        from keras_proseg.data.prepared import load_prepared
-
         return findings.attempt("prepare the data again", load_prepared, [path])
     if suffix == ".npz":
         from keras_proseg.data.npz import load_npz
@@ -93,12 +91,6 @@ def _read(source: str, config: DataConfig, findings: Findings) -> Dataset | None
     raise UsageError(f"Data must be {SOURCES}. Received: {source}")
 
 
-def is_prepared(path: Path) -> bool:
-    """Whether a file is a prepared one (HDF5), whatever its name and however damaged behind."""
-    with path.open("rb") as file:
-        return file.read(len(HDF5_SIGNATURE)) == HDF5_SIGNATURE
-
-
 def _read_folder(path: Path, config: DataConfig, findings: Findings) -> Dataset | None:
     from keras_proseg.data import folders, hdf5
     from keras_proseg.data.build import build_dataset
@@ -106,8 +98,6 @@ def _read_folder(path: Path, config: DataConfig, findings: Findings) -> Dataset 
 
     shards = sorted(path.glob("shard-*-of-*"))
     if shards:
-        from keras_proseg.data.prepared import load_prepared
-
         return findings.attempt("prepare the data again", load_prepared, shards)
     if hdf5.has_layout(path):
         records = hdf5.read_hdf5(path, findings)

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from keras_proseg.config import DataConfig
-from keras_proseg.data.prepared import write_prepared
+from keras_proseg.data.prepared import MARK, write_prepared
 from keras_proseg.data.sources import read_dataset, verify_source
 from keras_proseg.errors import ProSegError
 from keras_proseg.images import read_image
@@ -230,8 +230,7 @@ def test_any_text_as_a_manifest_and_any_bytes_as_a_file(tmp_path_factory, text, 
     (folder / "n.csv").write_text(f"case,image,rater,mask\n{rows}", encoding="utf-8")
     for name in ("x.pickle", "x.npz", "x", "x.csv"):
         (folder / name).write_bytes(bytes_)
-    signed = folder / "h"
-    signed.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes_)
+    (folder / "h").write_bytes(MARK + bytes_)
     for name in ("m.csv", "n.csv", "x.pickle", "x.npz", "x", "x.csv", "h"):
         TRIED["inputs"] += 1
         with pytest.raises(ProSegError):

@@ -99,21 +99,20 @@ def test_every_damage_is_refused(dataset, tmp_path):
     path = tmp_path / "data"
     write_prepared(dataset, path)
     whole = path.read_bytes()
-    expected = dataset.fingerprint()
-    refused = 0
+    import h5py
+
+    with h5py.File(path) as file:  # any reader of HDF5 opens it
+        np.testing.assert_array_equal(file["images"], dataset.images)
     places = np.random.default_rng(0).integers(0, len(whole), 60).tolist()
     for place in [*places, *range(0, 2048, 97)]:
         broken = bytearray(whole)
         broken[place] ^= 0x55
         path.write_bytes(broken)
-        try:
-            assert load_prepared([path]).fingerprint() == expected  # unused bytes of HDF5
-        except ProSegError:
-            refused += 1
-    assert refused > 40
+        with pytest.raises(ProSegError, match="prepared file"):
+            load_prepared([path])
     for end in (0, 100, len(whole) // 2, len(whole) - 1):
         path.write_bytes(whole[:end])
-        with pytest.raises(ProSegError, match="whole prepared file"):
+        with pytest.raises(ProSegError, match="prepared file"):
             load_prepared([path])
 
 
