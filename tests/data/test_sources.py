@@ -8,7 +8,7 @@ from PIL import Image
 from keras_proseg.config import DataConfig, TrainConfig
 from keras_proseg.data.findings import DataError
 from keras_proseg.data.sources import load_dataset, read_dataset, verify_source
-from keras_proseg.errors import UsageError
+from keras_proseg.errors import ProSegError, UsageError
 
 WRITERS = {
     "png": files.write_png,
@@ -282,3 +282,12 @@ def test_a_window_in_hu_is_taken_over(arrays):
     assert fit_config(ModelConfig(), dataset, DataConfig()).intensity.mode == "zscore"
     with pytest.raises(UsageError, match="must come together"):
         DataConfig(window_center=-600)
+
+
+def test_an_npz_whose_header_lies_is_refused(tmp_path, arrays):
+    np.savez(tmp_path / "x.npz", **arrays)
+    whole = (tmp_path / "x.npz").read_bytes()
+    assert whole.count(b"'<f4'") == 1
+    (tmp_path / "x.npz").write_bytes(whole.replace(b"'<f4'", b"'<f2'"))  # half of the bytes
+    with pytest.raises(ProSegError, match="whole .npz"):
+        read_dataset(str(tmp_path / "x.npz"))
