@@ -146,11 +146,15 @@ def _header(path: Path) -> Any:
         good = good and int(header.Rows) > 0 and int(header.Columns) > 0
         for name in ("RescaleSlope", "RescaleIntercept", "InstanceNumber"):
             float(getattr(header, name, None) or 0)
+        axes = np.array(getattr(header, "ImageOrientationPatient", None) or AXIAL, float)
+        spacing = np.array(getattr(header, "PixelSpacing", None) or (1, 1), float)
+        good = good and axes.shape == (6,) and spacing.shape == (2,)
+        good = good and bool(np.isfinite([*axes, *spacing]).all())
     except Exception as error:
         raise ProSegError(
             f"Cannot read {path}: expected a CT slice. Received: {_reason(error)}"
         ) from error
-    require(good, str(path), "a slice with a position and a size", position)
+    require(good, str(path), "a slice with a whole position and size", position)
     return header
 
 

@@ -250,7 +250,8 @@ def test_duplicates_are_named_and_the_first_instance_wins(series, nodules, tmp_p
     [
         ({"RescaleIntercept": None, "RescaleSlope": None}, "with RescaleSlope"),
         ({"ImagePositionPatient": None}, "ImagePositionPatient"),
-        ({"Rows": 0}, "a position and a size"),
+        ({"Rows": 0}, "a whole position and size"),
+        ({"ImageOrientationPatient": [1, 0, 0]}, "a whole position and size"),
     ],
 )
 def test_slices_that_say_too_little(fields, words, tmp_path):
