@@ -69,8 +69,12 @@ def prepare_scans(tasks: list[Task], workers: int) -> Iterator[Task]:
         tasks: the scans.
         workers: processes; with 1 all is done in this one.
     """
-    left = [task for task in tasks if read_part(task.part) is None]
-    yield from (task for task in tasks if task not in left)
+    left = []
+    for task in tasks:
+        if read_part(task.part) is None:
+            left.append(task)
+        else:
+            yield task
     if workers == 1:
         yield from map(prepare_scan, left)
         return
