@@ -47,6 +47,16 @@ class Series:
         return np.array([file.position for file in self.files])
 
 
+@dataclass(frozen=True)
+class Header:
+    """What one file says of itself."""
+
+    file: SliceFile
+    series_uid: str
+    size: tuple[int, int]
+    spacing: tuple[float, float] | None
+
+
 def read_series(folder: str | Path, findings: Findings) -> Series:
     """Reads the headers of all files in a folder, or of one file.
 
@@ -61,21 +71,15 @@ def read_series(folder: str | Path, findings: Findings) -> Series:
     """
     folder = Path(folder)
     paths = [folder] if folder.is_file() else sorted(folder.glob("*.dcm"))
-    headers = [(path, _header(path)) for path in paths]
+    headers = [_header(path) for path in paths]
     require(bool(headers), str(folder), "a folder with .dcm files", "none")
-    series = {str(getattr(header, "SeriesInstanceUID", "")) for _, header in headers}
+    series = {header.series_uid for header in headers}
     require(len(series) == 1, str(folder), "a folder of one series", f"{len(series)} series")
-    sizes = sorted({(int(header.Rows), int(header.Columns)) for _, header in headers})
+    sizes = sorted({header.size for header in headers})
     require(len(sizes) == 1, str(folder), "slices of one size", sizes)
-    files = _unique([_slice_file(path, header) for path, header in headers], folder, findings)
+    files = _unique([header.file for header in headers], folder, findings)
     _note_gaps(files, folder, findings)
-    spacing = getattr(headers[0][1], "PixelSpacing", None)
-    return Series(
-        folder=folder,
-        files=tuple(files),
-        shape=(len(files), *sizes[0]),
-        spacing=None if spacing is None else (float(spacing[0]), float(spacing[1])),
-    )
+    return Series(folder, tuple(files), (len(files), *sizes[0]), headers[0].spacing)
 
 
 def read_slice(path: Path, shape: tuple[int, int] | None = None) -> np.ndarray:
@@ -87,15 +91,17 @@ def read_slice(path: Path, shape: tuple[int, int] | None = None) -> np.ndarray:
     image = _read(path)
     try:
         pixels = image.pixel_array
+        slope = float(getattr(image, "RescaleSlope", 1))
+        intercept = float(getattr(image, "RescaleIntercept", 0))
+        measured = getattr(image, "Modality", "CT") != "CT" or hasattr(image, "RescaleIntercept")
     except Exception as error:
         raise ProSegError(f"{path} must hold whole pixels. Received: {_reason(error)}") from error
-    slope = float(getattr(image, "RescaleSlope", 1))
-    intercept = float(getattr(image, "RescaleIntercept", 0))
     wanted = "a slice of one channel" if shape is None else f"a CT slice of {shape[0]}x{shape[1]}"
     good = pixels.ndim == 2 and (shape is None or pixels.shape == shape)
     require(good, str(path), f"{wanted} pixels", pixels.shape)
-    measured = getattr(image, "Modality", "CT") != "CT" or hasattr(image, "RescaleIntercept")
     require(measured, str(path), "a CT slice with RescaleSlope and RescaleIntercept", "none")
+    finite = bool(np.isfinite([slope, intercept]).all())
+    require(finite, str(path), "a slice with finite RescaleSlope", (slope, intercept))
     units = pixels.astype(np.float64) * slope + intercept
     whole = np.abs(units - np.rint(units)).max() < WHOLE_HU
     if not whole:
@@ -106,14 +112,6 @@ def read_slice(path: Path, shape: tuple[int, int] | None = None) -> np.ndarray:
 def datasets(series: Series, indices: Iterable[int]) -> list[Any]:
     """The files at `indices` of the series as pydicom datasets, without pixels."""
     return [_read(series.files[index].path, stop_before_pixels=True) for index in indices]
-
-
-def _slice_file(path: Path, header: Any) -> SliceFile:
-    where = np.array(header.ImagePositionPatient, float)
-    axes = np.array(getattr(header, "ImageOrientationPatient", None) or AXIAL, float)
-    position = float(np.cross(axes[:3], axes[3:]) @ where)
-    number = int(getattr(header, "InstanceNumber", None) or 0)
-    return SliceFile(path, position, number, str(getattr(header, "SOPInstanceUID", "")))
 
 
 def _unique(files: list[SliceFile], folder: Path, findings: Findings) -> list[SliceFile]:
@@ -138,24 +136,26 @@ def _note_gaps(files: list[SliceFile], folder: Path, findings: Findings) -> None
         findings.note(text, "download the series again, if slices are missing", folder)
 
 
-def _header(path: Path) -> Any:
+def _header(path: Path) -> Header:
     header = _read(path, stop_before_pixels=True, specific_tags=list(TAGS))
-    try:
-        position = [float(value) for value in header.ImagePositionPatient]
-        good = len(position) == 3 and bool(np.isfinite(position).all())
-        good = good and int(header.Rows) > 0 and int(header.Columns) > 0
-        for name in ("RescaleSlope", "RescaleIntercept", "InstanceNumber"):
-            float(getattr(header, name, None) or 0)
+    try:  # pydicom converts a value when it is first looked at, and may raise anything
+        where = np.array(header.ImagePositionPatient, float)
         axes = np.array(getattr(header, "ImageOrientationPatient", None) or AXIAL, float)
-        spacing = np.array(getattr(header, "PixelSpacing", None) or (1, 1), float)
-        good = good and axes.shape == (6,) and spacing.shape == (2,)
-        good = good and bool(np.isfinite([*axes, *spacing]).all())
+        own = getattr(header, "PixelSpacing", None)
+        spacing = None if own is None else (float(own[0]), float(own[1]))
+        number = int(getattr(header, "InstanceNumber", None) or 0)
+        size = (int(header.Rows), int(header.Columns))
+        uid = str(getattr(header, "SOPInstanceUID", ""))
+        series_uid = str(getattr(header, "SeriesInstanceUID", ""))
     except Exception as error:
         raise ProSegError(
             f"Cannot read {path}: expected a CT slice. Received: {_reason(error)}"
         ) from error
-    require(good, str(path), "a slice with a whole position and size", position)
-    return header
+    good = where.shape == (3,) and axes.shape == (6,) and min(size) > 0
+    good = good and bool(np.isfinite([*where, *axes, *(spacing or ())]).all())
+    require(good, str(path), "a slice with a whole position and size", f"{where}, {size}")
+    position = float(np.cross(axes[:3], axes[3:]) @ where)
+    return Header(SliceFile(path, position, number, uid), series_uid, size, spacing)
 
 
 def _read(path: Path, **options: Any) -> Any:

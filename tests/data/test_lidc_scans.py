@@ -251,6 +251,7 @@ def test_duplicates_are_named_and_the_first_instance_wins(series, nodules, tmp_p
         ({"RescaleIntercept": None, "RescaleSlope": None}, "with RescaleSlope"),
         ({"ImagePositionPatient": None}, "ImagePositionPatient"),
         ({"Rows": 0}, "a whole position and size"),
+        ({"RescaleSlope": "inf"}, "finite RescaleSlope"),
         ({"ImageOrientationPatient": [1, 0, 0]}, "a whole position and size"),
     ],
 )
