@@ -6,11 +6,14 @@ from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
 
+DATA = ["SimpleITK>=2.5", "highdicom>=0.26"]
 ONNX = ["onnx>=1.20", "onnxruntime>=1.22", "tf2onnx>=1.17"]
 LITERT = ["ai-edge-litert>=2"]
 TEST = [
+    *DATA,
     *ONNX,
     *LITERT,
+    "hypothesis>=6.100",
     "ipykernel",
     "mypy",
     "nbmake",
@@ -53,6 +56,7 @@ setup(
         "tf-keras>=2.21",
     ],
     extras_require={
+        "data": DATA,
         "gpu": ["tensorflow[and-cuda]>=2.21"],
         "jax": ["jax>=0.7", "numpyro>=0.19"],
         "litert": LITERT,

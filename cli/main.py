@@ -10,8 +10,11 @@ from keras_proseg import __version__
 from keras_proseg.config import ExportConfig
 from keras_proseg.errors import ProSegError
 
+from .data import data
 from .options import backend_option, config_options, export_options
 from .start import start_backend
+
+MOST_FINDINGS = 20
 
 
 class Door(click.Group):
@@ -31,7 +34,12 @@ class Door(click.Group):
 
 
 def _fail(message: Any, code: int) -> None:
-    click.echo(f"Error: {' '.join(str(message).split())}", err=True)
+    findings = [str(finding) for finding in getattr(message, "findings", [])]
+    for line in findings[:MOST_FINDINGS] or [message]:
+        click.echo(f"Error: {' '.join(str(line).split())}", err=True)
+    if len(findings) > MOST_FINDINGS:
+        more = len(findings) - MOST_FINDINGS
+        click.echo(f"Error: {more} more; `keras-proseg data verify` names all.", err=True)
     sys.exit(code)
 
 
@@ -46,8 +54,13 @@ def main() -> None:
     """Personalised and diverse segmentation from many raters (ProSeg)."""
 
 
+main.add_command(data)
+
+
 @main.command()
-@click.option("--data", metavar="lidc|FILE.npz", help="What to train on.")
+@click.option(
+    "--data", metavar="SOURCE", help="lidc, FILE.npz, a manifest, a folder ... to train on."
+)
 @click.option("--out", metavar="RUN", help="Run directory [default: runs/<date>-<source>].")
 @click.option("--resume", metavar="RUN", help="Go on with a run that was stopped.")
 @backend_option
@@ -90,7 +103,7 @@ def sample(
     seed: int,
     backend: str | None,
 ) -> None:
-    """Draw segmentations of IMAGE (.npz, .npy, .png, .nii, .nii.gz) with a trained RUN."""
+    """Draw segmentations of IMAGE (.npz, .npy, .png, .nii, .nii.gz, .dcm or a folder of them)."""
     start_backend(backend)
     from keras_proseg.images import sample_file
 
@@ -105,6 +118,7 @@ def sample(
 @click.option("--split", type=click.Choice(["train", "val", "test", "all"]))
 @click.option("--num-samples", default=50, show_default=True, type=click.IntRange(1))
 @click.option("--out", metavar="DIR", help="Folder for metrics.json and cases.csv.")
+@click.option("--save-masks", metavar="DIR", help="New folder for each rater's predicted masks.")
 @backend_option
 def evaluate(
     run: str,
@@ -112,6 +126,7 @@ def evaluate(
     split: str | None,
     num_samples: int,
     out: str | None,
+    save_masks: str | None,
     backend: str | None,
 ) -> None:
     """Score a trained RUN with every metric, on its validation cases by default."""
@@ -120,7 +135,7 @@ def evaluate(
 
     from .report import print_table
 
-    summary = evaluate_run(run, data, split, num_samples, out)
+    summary = evaluate_run(run, data, split, num_samples, out, save_masks)
     print_table(summary, f"{summary['split']} cases of {summary['source']}")
 
 

@@ -12,26 +12,30 @@ import click
 from keras_proseg.backends import PACKAGES
 from keras_proseg.config import CHOICES as MODEL_CHOICES
 from keras_proseg.config import (
+    DATA_CHOICES,
     EXPORT_CHOICES,
     PRECISIONS,
     PRESETS,
     ROTATIONS,
+    DataConfig,
     ExportConfig,
     ModelConfig,
     TrainConfig,
-)  # fmt: skip
+)
 
 MODEL_FIELDS = (
     "backbone", "width", "image_decoder", "ambiguity_stride", "raters_per_step", "mean_samples",
     "diverse", "nll_weight", "dice_weight", "beta_tau", "beta_z",
 )  # fmt: skip
-CHOICES = MODEL_CHOICES | {
-    "preset": PRESETS,
-    "rotation": ROTATIONS,
-    "precision": PRECISIONS,
-    "rater_order": ("area", "given"),
-    "images": ("auto", "ct", "phantom"),
-}
+CHOICES = (
+    MODEL_CHOICES
+    | DATA_CHOICES
+    | {
+        "preset": PRESETS,
+        "rotation": ROTATIONS,
+        "precision": PRECISIONS,
+    }
+)
 
 
 def backend_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -44,15 +48,20 @@ def config_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds `--field` for every field of `TrainConfig` and the ones of `ModelConfig` people tune."""
     chosen: list[tuple[type, Any]] = [(TrainConfig, f) for f in fields(TrainConfig)]
     chosen += [(ModelConfig, f) for f in fields(ModelConfig) if f.name in MODEL_FIELDS]
-    return _with_flags(command, chosen)
+    return _with_options(command, chosen)
+
+
+def data_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds `--field` for every field of `DataConfig`."""
+    return _with_options(command, [(DataConfig, f) for f in fields(DataConfig)])
 
 
 def export_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds `--field` for every field of `ExportConfig`."""
-    return _with_flags(command, [(ExportConfig, f) for f in fields(ExportConfig)])
+    return _with_options(command, [(ExportConfig, f) for f in fields(ExportConfig)])
 
 
-def _with_flags(command: Callable[..., Any], chosen: list[tuple[type, Any]]) -> Callable[..., Any]:
+def _with_options(command: Callable[..., Any], chosen: list[tuple[type, Any]]) -> Any:
     for owner, item in reversed(chosen):
         flag = "--" + item.name.replace("_", "-")
         kind = _type(owner, item.name)
@@ -74,7 +83,8 @@ def _type(owner: type, name: str) -> Any:
 
 def _help(owner: type, name: str) -> str:
     """The attribute's sentence in the docstring, and its default."""
-    found = re.search(rf"\n +{name}: (.*?)(?=\n +\w+: |\n\s*$)", owner.__doc__ or "", re.S)
+    texts = "\n".join(base.__doc__ or "" for base in owner.__mro__[:-1])
+    found = re.search(rf"\n +{name}: (.*?)(?=\n +\w+: |\n\s*\n|\n\s*$)", texts, re.S)
     text = " ".join(found.group(1).replace("`", "").split()) if found else ""
     default = getattr(owner, name)
     return text if default is None else f"{text} [default: {default}]"

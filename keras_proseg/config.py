@@ -165,8 +165,69 @@ PUBLISHED_MODEL: dict[str, Any] = {
 
 
 @dataclass(frozen=True)
-class TrainConfig:
-    """One training run.
+class DataConfig:
+    """How a source becomes a data set.
+
+    Attributes:
+        rater_order: `"area"`, `"given"`, or None for the source's own default.
+        spacing: resample images to this pixel spacing, in mm; None keeps that of the files.
+        fit: images of different sizes are refused (`"exact"`), padded to the largest (`"pad"`),
+            cut or padded about their centre to `size` (`"crop"`), or resampled to it, their
+            proportions kept (`"resample"`).
+        size: height and width in pixels, of `fit` crop and resample.
+        window_center: middle of the window that intensities are clipped to, in HU; with
+            `window_width`. CT has one by default (-400, 1600), other images none.
+        window_width: its width, in HU.
+        slices: of volumes, `"all"` slices or the ones `"drawn"` on by any rater.
+        min_raters: (lidc) nodules outlined by fewer readers are left out.
+        images: (lidc) `"auto"`, `"ct"` or `"phantom"`.
+        dicom: (lidc) folder of the DICOM download.
+        limit: (lidc) only so many nodules, for quick trials.
+        crop: (lidc) height and width of the images in pixels.
+        unit: (lidc) the `"slices"` somebody drew on, or whole nodules as `"volumes"`: with
+            `spacing` isotropic, and two slices more at either end.
+        workers: (lidc) processes that read scans.
+    """
+
+    rater_order: str | None = None
+    spacing: float | None = None
+    fit: str = "exact"
+    size: int | None = None
+    window_center: float | None = None
+    window_width: float | None = None
+    slices: str = "all"
+    min_raters: int = 4
+    images: str = "auto"
+    dicom: str | None = None
+    limit: int | None = None
+    crop: int = 128
+    unit: str = "slices"
+    workers: int = 1
+
+    def __post_init__(self) -> None:
+        _check_choice("rater_order", self.rater_order, (*DATA_CHOICES["rater_order"], None))
+        for name in ("fit", "slices", "images", "unit"):
+            _check_choice(name, getattr(self, name), DATA_CHOICES[name])
+        _check_above_zero(self, ("spacing", "size", "limit", "workers", "window_width"))
+        if (self.window_center is None) != (self.window_width is None):
+            raise UsageError(
+                "`window_center` and `window_width` must come together. "
+                f"Received: {self.window_center}, {self.window_width}"
+            )
+
+
+DATA_CHOICES: dict[str, tuple[str, ...]] = {
+    "rater_order": ("area", "given"),
+    "fit": ("exact", "pad", "crop", "resample"),
+    "slices": ("all", "drawn"),
+    "images": ("auto", "ct", "phantom"),
+    "unit": ("slices", "volumes"),
+}
+
+
+@dataclass(frozen=True)
+class TrainConfig(DataConfig):
+    """One training run, with the settings of its data.
 
     Attributes:
         preset: `"default"` or `"published"`.
@@ -190,11 +251,6 @@ class TrainConfig:
         val_cases: validation cases scored during a run (all of them at its end).
         val_samples: samples per case of these scores.
         num_samples: samples per case of the final table.
-        rater_order: `"area"`, `"given"`, or None for the source's own default.
-        min_raters: (lidc) nodules outlined by fewer readers are left out.
-        images: (lidc) `"auto"`, `"ct"` or `"phantom"`.
-        dicom: (lidc) folder of the DICOM download.
-        limit: (lidc) only so many nodules, for quick trials.
     """
 
     preset: str = "default"
@@ -217,22 +273,13 @@ class TrainConfig:
     val_cases: int = 48
     val_samples: int = 8
     num_samples: int = 16
-    rater_order: str | None = None
-    min_raters: int = 4
-    images: str = "auto"
-    dicom: str | None = None
-    limit: int | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _check_choice("preset", self.preset, PRESETS)
-        _check_choice("rater_order", self.rater_order, ("area", "given", None))
-        _check_choice("images", self.images, ("auto", "ct", "phantom"))
         _check_choice("rotation", self.rotation, ROTATIONS)
         _check_choice("precision", self.precision, PRECISIONS)
-        for name in _ABOVE_ZERO:
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise UsageError(f"`{name}` must be above 0. Received: {value}")
+        _check_above_zero(self, _ABOVE_ZERO)
         if self.batch_size % self.devices:
             text = f"`batch_size` must be a multiple of {self.devices} devices."
             raise UsageError(f"{text} Received: {self.batch_size}")
@@ -287,7 +334,7 @@ def default_rater_order(source: str | None) -> str:
     return "area" if source == "lidc" else "given"
 
 
-_ABOVE_ZERO = ("epochs", "steps", "minutes", "batch_size", "devices", "learning_rate", "limit")
+_ABOVE_ZERO = ("epochs", "steps", "minutes", "batch_size", "devices", "learning_rate")
 DEFAULT_MINUTES = 3.0
 LEAST_CONCENTRATION = 1e-3  # of a Dirichlet: below it float32 gamma draws underflow to 0 / 0
 PRECISIONS = ("float32", "mixed_bfloat16")
@@ -334,6 +381,13 @@ def to_dict(config: Any) -> dict[str, Any]:
 def with_intensity(config: ModelConfig, **changes: Any) -> ModelConfig:
     """`config` with fields of its intensity scaling replaced."""
     return replace(config, intensity=replace(config.intensity, **changes))
+
+
+def _check_above_zero(config: Any, names: tuple[str, ...]) -> None:
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and not value > 0:
+            raise UsageError(f"`{name}` must be above 0. Received: {value}")
 
 
 def _check_choice(name: str, value: Any, allowed: tuple[Any, ...]) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_proseg import outputs
 from keras_proseg.data.dataset import Dataset
 from keras_proseg.data.sources import load_dataset
 from keras_proseg.data.split import subset
@@ -24,7 +25,12 @@ TABLE = (
 
 
 def evaluate(
-    model: Any, dataset: Dataset, num_samples: int = 50, seed: int = 0, progress: bool = True
+    model: Any,
+    dataset: Dataset,
+    num_samples: int = 50,
+    seed: int = 0,
+    progress: bool = True,
+    volumes: bool = True,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Scores `model` on all cases of `dataset`.
 
@@ -34,6 +40,8 @@ def evaluate(
         num_samples: S, diverse samples per case.
         seed: of the samples.
         progress: show a bar.
+        volumes: score a volume of several slices as one case, its masks stacked; S samples of it
+            are held in memory. LIDC's cases are slices by convention, always.
 
     Returns:
         The summary (plain numbers under the names of the metrics, `<name>_ci` intervals,
@@ -43,13 +51,22 @@ def evaluate(
         ProSegError: images or classes that the model does not take.
     """
     check_fit(model, dataset)
+    cases = _cases(dataset, volumes)
+    firsts = [case[0] for case in cases]
+    single = len(cases) == len(dataset)
+    batches = [cases[k : k + BATCH] for k in range(0, len(cases), BATCH)] if single else cases
     scored = []
-    for first in progress_bar(range(0, len(dataset), BATCH), "Evaluating", progress):
-        scored += _score(model, dataset, slice(first, first + BATCH), num_samples, seed)
+    for batch in progress_bar(batches, "Evaluating", progress):
+        score = _score if single else _score_volume
+        scored += score(model, dataset, np.ravel(batch), num_samples, seed)
     rows, bins = zip(*scored, strict=True)
-    summary: dict[str, Any] = summarise(rows, dataset.patients.tolist(), bins, seed=seed)
+    patients = dataset.patients[firsts].tolist()
+    summary: dict[str, Any] = summarise(rows, patients, bins, seed=seed)
     summary |= {"num_samples": num_samples, "images": dataset.image_kind}
-    keys = ({"case_id": str(c), "patient": str(p)} for c, p in _identities(dataset))
+    names = dataset.case_ids[firsts].tolist()
+    if not single and dataset.places is not None:
+        names = [place.volume.case_id for place in dataset.places[firsts]]
+    keys = ({"case_id": c, "patient": p} for c, p in zip(names, patients, strict=True))
     return summary, [key | row for key, row in zip(keys, rows, strict=True)]
 
 
@@ -59,6 +76,7 @@ def evaluate_run(
     split: str | None = None,
     num_samples: int = 50,
     out: str | Path | None = None,
+    save_masks: str | Path | None = None,
 ) -> dict[str, Any]:
     """Scores the best model of a run.
 
@@ -68,6 +86,7 @@ def evaluate_run(
         split: `"train"`, `"val"`, `"test"` or `"all"`; val of the run's data, all of other data.
         num_samples: S per case.
         out: folder for metrics.json and cases.csv.
+        save_masks: new folder for the masks that each rater is predicted to draw, case by case.
 
     Returns:
         The summary of `keras_proseg.evaluate`, with `split` and `source`.
@@ -81,7 +100,11 @@ def evaluate_run(
     source = data or run.source
     split = split or ("all" if data else "val")
     dataset = subset(load_dataset(source, config), split)
-    summary, rows = evaluate(run.load_model("best"), dataset, num_samples)
+    model = run.load_model("best")
+    if save_masks is not None:
+        check_fit(model, dataset)
+        outputs.save_masks(model, dataset, save_masks)
+    summary, rows = evaluate(model, dataset, num_samples)
     summary |= {"split": split, "source": Path(source).name}
     if out is not None:
         write_csv(Path(out) / "cases.csv", rows)
@@ -124,11 +147,31 @@ def plain(summary: dict[str, Any]) -> dict[str, Any]:
     return {name: clean(value) for name, value in summary.items()}
 
 
-def _identities(dataset: Dataset) -> Any:
-    return zip(dataset.case_ids, dataset.patients, strict=True)
+def _cases(dataset: Dataset, volumes: bool) -> list[list[int]]:
+    """The rows of each case: one, or the slices of a volume."""
+    if not volumes or dataset.places is None or dataset.image_kind == "ct":
+        return [[row] for row in range(len(dataset))]
+    cases: dict[Any, list[int]] = {}
+    for row, place in enumerate(dataset.places):
+        cases.setdefault(place.volume, []).append(row)
+    return list(cases.values())
 
 
-def _score(model: Any, dataset: Dataset, some: slice, num_samples: int, seed: int) -> list[Any]:
+def _score_volume(
+    model: Any, dataset: Dataset, rows: np.ndarray, num_samples: int, seed: int
+) -> list[Any]:
+    images = dataset.images[rows]
+    # Equal seeds draw equal latents for every slice, so that a sample is one manner throughout.
+    samples = model.sample(images, None, num_samples, seed)
+    means = model.moments_in_chunks(images)[0]
+    stacked = [np.moveaxis(values, 1, 0) for values in (dataset.masks[rows], samples, means)]
+    annotated = dataset.annotated[rows[0]]
+    return [_score_case(model, dataset.raters, stacked[0], annotated, *stacked[1:])]
+
+
+def _score(
+    model: Any, dataset: Dataset, some: np.ndarray, num_samples: int, seed: int
+) -> list[Any]:
     images = dataset.images[some]
     samples = model.sample(images, None, num_samples, seed)
     means = model.moments_in_chunks(images)[0]

@@ -1,17 +1,31 @@
-"""One image file in, masks and probabilities of the same kind out."""
+"""One image file or DICOM series in, masks and probabilities of the same kind out."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from keras_proseg.data.dataset import require
-from keras_proseg.data.npz import read_arrays
+from keras_proseg.data.dicom_series import Series, datasets, read_series, read_slice
+from keras_proseg.data.findings import Findings
+from keras_proseg.data.volumes import KINDS, kind_of, read_pixels
 from keras_proseg.errors import ProSegError, UsageError
 from keras_proseg.files import atomic_folder
+from keras_proseg.outputs import write_nifti, write_png
 from keras_proseg.pretrained import load
 
-KINDS = (".npz", ".npy", ".png", ".nii", ".nii.gz")
+DICOM = ".dcm"
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """What was read: `images` (N, H, W, C), the `kind` of file, its geometry."""
+
+    images: np.ndarray
+    kind: str
+    affine: np.ndarray | None = None
+    flat: bool = False
+    series: Series | None = None
 
 
 def sample_file(
@@ -26,15 +40,16 @@ def sample_file(
 
     Args:
         run: a run directory.
-        image: .npz (`images`), .npy (H, W), (H, W, C) or (N, H, W, C), .png, or .nii(.gz) whose
-            third axis is slices.
+        image: .npz (`images`), .npy (H, W), (H, W, C) or (N, H, W, C), .png, .nii(.gz) whose
+            third axis is slices, a .dcm file or a folder that holds a series of them.
         out: a new or empty folder for masks, probabilities and samples.png.
         rater: name or index; None draws raters too.
         num_samples: S.
         seed: of the samples.
 
     Returns:
-        The files written: masks (0/1) and probabilities (N, S, H, W, K) and the picture.
+        The files written: masks (0/1) and probabilities (N, S, H, W, K) and the picture; of DICOM
+        masks.dcm, a DICOM-SEG with one segment per sample.
 
     Raises:
         UsageError: no such file, an unknown kind, a used `out`.
@@ -43,109 +58,82 @@ def sample_file(
     out = Path(out)
     if out.is_file() or (out.is_dir() and any(out.iterdir())):
         raise UsageError(f"`--out` must be a new or empty folder. Received: {out}")
-    images, kind, affine = read_image(image)
+    read_image(image)  # a bad image is refused before the seconds that a model takes
     model = load(run)
+    source = read_image(image, model.settings.image_channels)
     try:
-        probabilities = model.sample(images, rater, num_samples, seed)
+        probabilities = model.sample(source.images, rater, num_samples, seed)
     except ProSegError as error:
         raise type(error)(f"{image}: {error}") from error
     with atomic_folder(out) as folder:
-        _write(folder, "probabilities", probabilities, kind, affine)
-        _write(folder, "masks", (probabilities > 0.5).astype(np.uint8), kind, affine)
-        _picture(model, images, folder / "samples.png")
+        masks = (probabilities > 0.5).astype(np.uint8)
+        if source.series is None:
+            _write(folder, "probabilities", probabilities, source)
+            _write(folder, "masks", masks, source)
+        else:
+            np.savez_compressed(folder / "probabilities.npz", probabilities=probabilities)
+            _write_dicom(folder, source.series, masks, rater)
+        _picture(model, source.images, folder / "samples.png")
         names = sorted(path.name for path in folder.iterdir())
     return [out / name for name in names]
 
 
-def read_image(path: str | Path) -> tuple[np.ndarray, str, Any]:
-    """Reads an image file as (N, H, W, C), its kind and, for NIfTI, its affine.
+def read_image(path: str | Path, channels: int | None = None) -> ImageFile:
+    """Reads an image file, or a folder that holds a DICOM series.
+
+    Args:
+        path: the file or folder.
+        channels: that the image must have; a third axis of a NIfTI of this length holds them.
 
     Raises:
         UsageError: no such file or an unknown kind.
         ProSegError: the file is damaged or of a wrong shape.
     """
     path = Path(path)
+    if path.is_dir() or path.name.lower().endswith(DICOM):
+        return _read_dicom(path)
     if not path.is_file():
         raise UsageError(f"IMAGE must be an existing file. Received: {path}")
-    kind = next((k for k in KINDS if path.name.lower().endswith(k)), None)
-    if kind is None:
-        raise UsageError(f"IMAGE must end in one of {', '.join(KINDS)}. Received: {path.name}")
-    try:
-        array, affine = _READERS[kind](path)
-    except ProSegError:
-        raise
-    except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ProSegError(f"{path} must be a whole {kind} file. Received: {reason}") from error
-    array = array[..., None] if array.ndim == 2 else array
-    array = array[None] if array.ndim == 3 else array
-    require(array.ndim == 4, str(path), "(H, W), (H, W, C) or (N, H, W, C)", array.shape)
-    return array, kind, affine
+    if kind_of(path) is None:
+        kinds = ", ".join((*KINDS, DICOM))
+        raise UsageError(f"IMAGE must end in one of {kinds}. Received: {path.name}")
+    pixels = read_pixels(path)
+    images = pixels.slices(channels)
+    flat = pixels.array.ndim == 2 or (pixels.array.ndim == 3 and len(images) == 1 != channels)
+    return ImageFile(images, pixels.kind, pixels.affine, flat)
 
 
-def _read_npz(path: Path) -> tuple[np.ndarray, Any]:
-    arrays = read_arrays(path, ("images",))
-    require("images" in arrays, str(path), "an npz with an array `images`", "none of that name")
-    return arrays["images"], None
+def _read_dicom(path: Path) -> ImageFile:
+    if not path.exists():
+        raise UsageError(f"IMAGE must be an existing file. Received: {path}")
+    series = read_series(path, Findings(str(path)))
+    units = np.stack([read_slice(file.path) for file in series.files])
+    return ImageFile(units[..., None], DICOM, series=series)
 
 
-def _read_npy(path: Path) -> tuple[np.ndarray, Any]:
-    return np.load(path, allow_pickle=False), None
-
-
-def _read_png(path: Path) -> tuple[np.ndarray, Any]:
-    from PIL import Image
-
-    with Image.open(path) as picture:
-        return np.asarray(picture), None
-
-
-def _read_nifti(path: Path) -> tuple[np.ndarray, Any]:
-    import nibabel
-
-    volume = nibabel.load(path)
-    array = np.asarray(volume.dataobj)
-    require(array.ndim in (2, 3), str(path), "a 2-D or 3-D NIfTI", f"shape {array.shape}")
-    slices = array[None] if array.ndim == 2 else np.moveaxis(array, 2, 0)
-    return slices[..., None], volume.affine
-
-
-_READERS = {
-    ".npz": _read_npz,
-    ".npy": _read_npy,
-    ".png": _read_png,
-    ".nii": _read_nifti,
-    ".nii.gz": _read_nifti,
-}
-
-
-def _write(folder: Path, name: str, values: np.ndarray, kind: str, affine: Any) -> None:
+def _write(folder: Path, name: str, values: np.ndarray, source: ImageFile) -> None:
     """Writes (N, S, H, W, K) values in the input's kind."""
-    if kind == ".npz":
+    if source.kind == ".npz":
         np.savez_compressed(folder / f"{name}.npz", **{name: values})  # type: ignore[arg-type]
-    elif kind == ".npy":
+    elif source.kind == ".npy":
         np.save(folder / f"{name}.npy", values)
-    elif kind == ".png":
-        _write_pngs(folder, name, values)
     else:
-        _write_niftis(folder, name, values, kind, affine)
+        for s, k in np.ndindex(values.shape[1], values.shape[4]):
+            file = folder / f"{name}_{_label((s, k), values)}{source.kind}"
+            if source.kind == ".png":
+                write_png(file, values[0, s, :, :, k])
+            else:
+                write_nifti(file, values[:, s, :, :, k], source.affine, source.flat)
 
 
-def _write_pngs(folder: Path, name: str, values: np.ndarray) -> None:
-    from PIL import Image
+def _write_dicom(folder: Path, series: Series, masks: np.ndarray, rater: Any) -> None:
+    from keras_proseg.data.dicom_seg import write_segmentation
 
-    for where in np.ndindex(values.shape[1], values.shape[4]):
-        pixels = np.round(values[0, where[0], :, :, where[1]] * 255.0).astype(np.uint8)
-        Image.fromarray(pixels).save(folder / f"{name}_{_label(where, values)}.png")
-
-
-def _write_niftis(folder: Path, name: str, values: np.ndarray, kind: str, affine: Any) -> None:
-    import nibabel
-
-    for where in np.ndindex(values.shape[1], values.shape[4]):
-        volume = np.moveaxis(values[:, where[0], :, :, where[1]], 0, 2)
-        file = folder / f"{name}_{_label(where, values)}{kind}"
-        nibabel.save(nibabel.Nifti1Image(volume, affine), file)
+    who = "" if rater is None else f"rater {rater}, "
+    labels = [who + _label(where, masks) for where in np.ndindex(masks.shape[1], masks.shape[4])]
+    segments = np.moveaxis(masks, 1, 3).reshape(len(masks), *masks.shape[2:4], -1)
+    source = datasets(series, range(len(masks)))
+    write_segmentation(folder / "masks.dcm", source, segments, labels)
 
 
 def _label(where: tuple[int, ...], values: np.ndarray) -> str:

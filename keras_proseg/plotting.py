@@ -52,7 +52,7 @@ def image_cells(
     gray = image.astype(float).mean(axis=-1)
     maps = model.uncertainty(image)
     means = model.moments_in_chunks(image[None])[0][0, ..., 0]
-    colours = _colours(len(model.raters))
+    colours = rater_colours(len(model.raters))
     by_rater = [(mean > 0.5, colour) for mean, colour in zip(means, colours, strict=True)]
     samples = model.sample(image, None, num_samples, seed)[..., 0] > 0.5
     cells = [
@@ -66,7 +66,7 @@ def image_cells(
 def _columns(model: Any, dataset: Dataset, index: int) -> list[tuple[str, np.ndarray, Any]]:
     image = dataset.images[index]
     gray = image.astype(float).mean(axis=-1)
-    colours = _colours(len(dataset.raters))
+    colours = rater_colours(len(dataset.raters))
     drawn = [
         (dataset.masks[index, r, ..., 0], colours[r])
         for r in np.flatnonzero(dataset.annotated[index])
@@ -83,7 +83,8 @@ def _draw_cell(axis: Any, caption: str, image: np.ndarray, outlines: Any) -> Non
     axis.set_title(caption, fontsize=8)
 
 
-def _colours(count: int) -> list[Any]:
+def rater_colours(count: int) -> list[Any]:
+    """One colour per rater, from blue to red."""
     from matplotlib import colormaps
 
     return [colormaps["turbo"](0.1 + 0.8 * k / max(1, count - 1)) for k in range(count)]

@@ -103,7 +103,8 @@ class Run:
     def rater_order(self) -> str:
         """The order that the run was trained with, which other data takes over."""
         ranked = self.train_config().rater_order
-        return ranked or default_rater_order(self.config["data"]["source"])
+        data = self.config["data"]
+        return ranked or data.get("rater_order") or default_rater_order(data["source"])
 
     def write_config(self, model: ModelConfig, train: TrainConfig, data: dict[str, Any]) -> None:
         """Writes config.json."""

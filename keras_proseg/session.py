@@ -131,7 +131,7 @@ class Session:
         count = min(self.config.val_cases, len(self.val))
         rows = np.linspace(0, len(self.val) - 1, count).astype(int)
         summary, _ = evaluate(
-            self.model, self.val.take(rows), self.config.val_samples, progress=False
+            self.model, self.val.take(rows), self.config.val_samples, progress=False, volumes=False
         )
         return {name: summary[name] for name in ("ged", "dice_match", "dice_rater")}
 

@@ -7,8 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from keras_proseg.config import ModelConfig, TrainConfig, preset_configs, with_intensity
-from keras_proseg.data.dataset import Dataset
+from keras_proseg.config import (
+    DataConfig,
+    ModelConfig,
+    TrainConfig,
+    preset_configs,
+    with_intensity,
+)
+from keras_proseg.data.dataset import Dataset, rows_of
 from keras_proseg.data.sources import load_dataset
 from keras_proseg.data.split import split_dataset, split_rows
 from keras_proseg.errors import ProSegError
@@ -37,7 +43,7 @@ def train(
     model_config, train_config = preset_configs(settings.pop("preset", "default"), **settings)
     dataset = _dataset(data, train_config)
     run = Run.create(out, dataset.source)
-    model_config = fit_config(model_config, dataset)
+    model_config = fit_config(model_config, dataset, train_config)
     facts = _facts(data, dataset)
     run.write_config(model_config, train_config, facts)
     _announce(dataset, facts, log)
@@ -73,10 +79,18 @@ def _trained(run: Run, model: ModelConfig, config: TrainConfig, dataset: Dataset
         return Session(run, model, config, dataset, log).finish()
 
 
-def fit_config(config: ModelConfig, dataset: Dataset) -> ModelConfig:
-    """`config` with raters, channels, classes and intensities of the training cases."""
-    images = dataset.images[split_rows(dataset, "train")]
-    if dataset.image_kind in ("ct", "phantom"):
+def fit_config(
+    config: ModelConfig, dataset: Dataset, data: DataConfig | None = None
+) -> ModelConfig:
+    """`config` with raters, channels, classes and intensities of the training cases.
+
+    A window given in `data` is used for images of any kind.
+    """
+    images = rows_of(dataset.images, split_rows(dataset, "train"))
+    if data is not None and data.window_center is not None:
+        window = {"center": data.window_center, "width": data.window_width}
+        config = with_intensity(config, mode="window", **window)
+    elif dataset.image_kind in ("ct", "phantom"):
         config = with_intensity(config, mode="window")
     else:
         spread = float(images.std(dtype=np.float64)) or 1.0
@@ -102,6 +116,9 @@ def _announce(dataset: Dataset, facts: dict[str, Any], log: Any) -> None:
     sides = ", ".join(f"{count} {side}" for side, count in facts["split"].items())
     dropped = f"; {dataset.dropped} without any rater left out" if dataset.dropped else ""
     log(f"{len(dataset)} cases ({sides}), split by {dataset.group_by}{dropped}.")
+    if dataset.notes.get("findings"):
+        count = len(dataset.notes["findings"])
+        log(f"{count} findings on files left out or odd: `keras-proseg data verify` names them.")
     log(f"Raters: {', '.join(dataset.raters)}")
 
 
@@ -117,6 +134,7 @@ def _facts(data: str | Dataset, dataset: Dataset) -> dict[str, Any]:
         "fingerprint": dataset.fingerprint(),
         "split": dict(zip(sides.tolist(), counts.tolist(), strict=True)),
         "group_by": dataset.group_by,
+        "rater_order": dataset.rater_order,
         "dropped": dataset.dropped,
         "notes": dataset.notes,
     }

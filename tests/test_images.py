@@ -58,6 +58,6 @@ def test_refused_images(tmp_path, tiny_run):
     np.save(tmp_path / "rgb.npy", np.stack([IMAGE] * 3, axis=-1))
     with pytest.raises(ProSegError, match="rgb.npy"):
         sample_file(tiny_run.path, tmp_path / "rgb.npy", tmp_path / "o")
-    nibabel.save(nibabel.Nifti1Image(np.zeros((4, 4, 4, 2)), np.eye(4)), tmp_path / "a.nii")
+    nibabel.save(nibabel.Nifti1Image(np.zeros((4, 4, 4, 2, 2)), np.eye(4)), tmp_path / "a.nii")
     with pytest.raises(ProSegError, match="2-D or 3-D"):
         read_image(tmp_path / "a.nii")

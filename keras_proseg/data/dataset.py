@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_proseg.data.lazy import CHUNK, LazyRows, PackedMasks
 from keras_proseg.errors import ProSegError
 
 
@@ -34,6 +35,8 @@ class Dataset:
         patients: (N,) strings; cases of one group never straddle a split.
         group_by: what `patients` holds: `"patient_ids"`, `"image_ids"` or `"case_ids"`.
         spacing: (N, 2) pixel spacing in mm (rows, columns), or None.
+        rater_order: the order that suits the source: `"area"` where raters are anonymous slots.
+        places: (N,) of `Place`, where each case lies in the users' files, or None.
         split: (N,) of `"train"`, `"val"`, `"test"`, or None.
         source: where the cases come from, as given by the user.
         image_kind: `"given"`, `"ct"` or `"phantom"` (simulated pixels).
@@ -53,6 +56,8 @@ class Dataset:
     image_kind: str = "given"
     dropped: int = 0
     notes: dict[str, Any] = field(default_factory=dict)
+    places: np.ndarray | None = None
+    rater_order: str = "given"
 
     @classmethod
     def from_arrays(
@@ -77,9 +82,14 @@ class Dataset:
         Raises:
             ProSegError: an array has a wrong shape, dtype or value.
         """
+        from keras_proseg.data.findings import Findings
         from keras_proseg.data.verify import check_arrays
 
-        return check_arrays(cls, images, masks, annotated, raters, patients, columns)
+        findings = Findings(str(columns.get("source", "arrays")))
+        dataset = check_arrays(cls, images, masks, annotated, raters, patients, columns, findings)
+        findings.check()
+        assert dataset is not None
+        return dataset
 
     def __len__(self) -> int:
         return len(self.images)
@@ -108,13 +118,14 @@ class Dataset:
 
         return replace(
             self,
-            images=self.images[indices],
-            masks=self.masks[indices],
+            images=rows_of(self.images, indices),
+            masks=rows_of(self.masks, indices),
             annotated=self.annotated[indices],
             case_ids=self.case_ids[indices],
             patients=self.patients[indices],
             spacing=rows(self.spacing),
             split=rows(self.split),
+            places=rows(self.places),
         )
 
     def fingerprint(self) -> str:
@@ -122,7 +133,8 @@ class Dataset:
         digest = hashlib.sha256()
         for array in (self.images, self.masks, self.annotated):
             digest.update(f"{array.dtype.str}{array.shape}".encode())
-            digest.update(np.ascontiguousarray(array).data)
+            for start in range(0, len(array), CHUNK):
+                digest.update(np.ascontiguousarray(array[start : start + CHUNK]).data)
         for names in (self.raters, self.case_ids, self.patients):
             digest.update("\0".join(map(str, names)).encode())
         return digest.hexdigest()[:16]
@@ -134,15 +146,32 @@ def rank_by_area(dataset: Dataset) -> Dataset:
     With m of R raters annotated the ranks 1 to m are present and the others missing. This gives
     anonymous readers (LIDC) an identity that means the same on every slice: "the k-th smallest".
     """
-    areas = dataset.masks.sum(axis=(2, 3, 4), dtype=np.int64).astype(float)
+    areas = mask_areas(dataset).astype(float)
     areas[~dataset.annotated] = np.inf
     order = np.argsort(areas, axis=1, kind="stable")
+    masks: Any
+    if isinstance(dataset.masks, PackedMasks):
+        masks = dataset.masks.reordered(order)
+    else:
+        masks = np.take_along_axis(dataset.masks, order[:, :, None, None, None], axis=1)
     return replace(
         dataset,
-        masks=np.take_along_axis(dataset.masks, order[:, :, None, None, None], axis=1),
+        masks=masks,
         annotated=np.take_along_axis(dataset.annotated, order, axis=1),
         raters=tuple(f"rank{k + 1}" for k in range(len(dataset.raters))),
     )
+
+
+def mask_areas(dataset: Dataset) -> np.ndarray:
+    """Foreground pixels (N, R) of every mask."""
+    if isinstance(dataset.masks, PackedMasks):
+        return dataset.masks.areas()
+    return dataset.masks.sum(axis=(2, 3, 4), dtype=np.int64)
+
+
+def rows_of(column: Any, indices: np.ndarray) -> Any:
+    """The rows of a column at `indices`; what lies on disk stays there."""
+    return column.take_rows(indices) if isinstance(column, LazyRows) else column[indices]
 
 
 def require(condition: bool, name: str, expected: str, received: Any) -> None:

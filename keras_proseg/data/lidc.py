@@ -19,13 +19,24 @@ from platformdirs import user_cache_dir
 
 from keras_proseg.data.dataset import Dataset, require
 from keras_proseg.data.lidc_config import LidcConfig
+from keras_proseg.data.lidc_crops import Crop
 from keras_proseg.data.lidc_database import read_scans
 from keras_proseg.data.lidc_labels import MAX_READERS, Nodule, find_nodules
-from keras_proseg.data.lidc_pixels import choose_pixels, pixel_source
+from keras_proseg.data.lidc_pixels import choose_pixels, dicom_folder, phantom_pixels
+from keras_proseg.data.lidc_scans import (
+    join_parts,
+    label_columns,
+    prepare_scans,
+    reader_names,
+    tasks_of,
+)
 from keras_proseg.data.phantom import PHANTOM_VERSION
+from keras_proseg.data.prepared import load_prepared
+from keras_proseg.errors import ProSegError
 from keras_proseg.files import atomic_file
 
-CACHE_VERSION = 1
+CACHE_VERSION = 2
+NOT_KEYED = ("images", "workers")
 CACHE_VARIABLE = "KERAS_PROSEG_CACHE"
 COLUMNS = ("images", "masks", "annotated", "case_ids", "patients", "spacing")
 
@@ -55,17 +66,20 @@ def load_lidc(
     config = config or LidcConfig()
     _check(config)
     kind, found = choose_pixels(config)
-    path = _folder(cache_dir) / f"lidc-{kind}-{cache_key(config, kind, found)}.npz"
+    name = _folder(cache_dir) / f"lidc-{kind}-{cache_key(config, kind, found)}"
+    if kind == "ct":
+        return _load_scans(config, found, name.with_suffix(".h5"), progress)
+    path = name.with_suffix(".npz")
     stored = _read(path)
     if stored is None:
-        stored = _prepare(config, kind, found, progress)
+        stored = _prepare(config, progress)
         _write(path, stored)
     return _dataset(stored, kind)
 
 
-def cache_key(config: LidcConfig, kind: str, found: dict[str, int]) -> str:
+def cache_key(config: LidcConfig, kind: str, found: dict[str, str]) -> str:
     """Names everything the prepared file depends on: settings, versions, DICOM files found."""
-    settings = {name: value for name, value in asdict(config).items() if name != "images"}
+    settings = {name: value for name, value in asdict(config).items() if name not in NOT_KEYED}
     if kind == "phantom":
         del settings["dicom"]
     else:
@@ -79,6 +93,9 @@ def _check(config: LidcConfig) -> None:
     readers, limit = config.min_raters, config.limit
     require(1 <= readers <= MAX_READERS, "min_raters", f"1 to {MAX_READERS}", readers)
     require(16 <= config.crop <= 512, "crop", "16 to 512 pixels", config.crop)
+    require(config.unit in ("slices", "volumes"), "unit", "slices or volumes", config.unit)
+    good = config.spacing is None or 0.2 <= config.spacing <= 5
+    require(good, "spacing", "None or 0.2 to 5 mm", config.spacing)
     require(limit is None or limit > 0, "limit", "None or a positive number of nodules", limit)
 
 
@@ -87,59 +104,71 @@ def _folder(cache_dir: str | Path | None) -> Path:
     return Path(given or user_cache_dir("keras_proseg")).expanduser()
 
 
-def _prepare(
-    config: LidcConfig, kind: str, found: dict[str, int], progress: bool
-) -> dict[str, Any]:
+def _choose(config: LidcConfig) -> tuple[list[Nodule], dict[str, Any]]:
+    """The nodules that the settings ask for, before `limit`, and counts for the notes."""
     clusters = find_nodules(read_scans())
     sizes = Counter(len(nodule.annotations) for nodule in clusters)
     wanted = [n for n in clusters if config.min_raters <= len(n.annotations) <= MAX_READERS]
-    fitting = [nodule for nodule in wanted if nodule.fits(config.crop)]
-    here = [n for n in fitting if kind == "phantom" or n.scan.series_uid in found][: config.limit]
-    parts = list(_track(_render_all(here, config, kind), progress, len(here)))
-    cases = [part for part in parts if part is not None]
-    without = 0 if kind == "phantom" else len(fitting[: config.limit]) - len(cases)
-    require(bool(cases), "lidc", "at least one nodule with pixels", f"{without} nodules without")
-    columns = {name: np.concatenate([case[name] for case in cases]) for name in COLUMNS}
-    notes = {
-        "nodules": len(cases),
-        "slices": len(columns["images"]),
-        "patients": len(np.unique(columns["patients"])),
+    fitting = [nodule for nodule in wanted if Crop(nodule, config).fits()]
+    return fitting, {
         "clusters_by_readers": {str(size): sizes[size] for size in sorted(sizes)},
         "clusters_left_out": sum(count for size, count in sizes.items() if size > MAX_READERS),
         "nodules_too_large_for_crop": len(wanted) - len(fitting),
-        "nodules_without_pixels": without,
+        "nodules_without_pixels": 0,
+    }
+
+
+def _load_scans(config: LidcConfig, found: dict[str, str], path: Path, progress: bool) -> Dataset:
+    """The prepared file of real CT; what a kill interrupted goes on with the next scan."""
+    if path.is_file():
+        try:
+            return load_prepared([path])
+        except ProSegError:
+            path.unlink()  # damaged: made again
+    fitting, notes = _choose(config)
+    here = [n for n in fitting if n.scan.series_uid in found]
+    without = len(fitting[: config.limit]) - len(here[: config.limit])
+    notes["nodules_without_pixels"] = max(0, without)
+    received = f"{len(fitting)} nodules without"
+    require(bool(here), "lidc", "at least one nodule with pixels", received)
+    root = dicom_folder(config)
+    assert root is not None
+    parts = path.with_suffix(".parts")
+    tasks = tasks_of(here[: config.limit], root, config, found, parts)
+    for _ in _track(prepare_scans(tasks, config.workers), progress, len(tasks)):
+        pass
+    join_parts(tasks, path, notes)
+    return load_prepared([path])
+
+
+def _prepare(config: LidcConfig, progress: bool) -> dict[str, Any]:
+    fitting, notes = _choose(config)
+    here = fitting[: config.limit]
+    cases = list(_track(_render_all(here, config), progress, len(here)))
+    require(bool(cases), "lidc", "at least one nodule with pixels", "none")
+    columns = {name: np.concatenate([case[name] for case in cases]) for name in COLUMNS}
+    notes |= {
+        "nodules": len(cases),
+        "slices": len(columns["images"]),
+        "patients": len(np.unique(columns["patients"])),
     }
     return {**columns, "notes": np.array(json.dumps(notes))}
 
 
-def _render_all(
-    nodules: list[Nodule], config: LidcConfig, kind: str
-) -> Iterator[dict[str, np.ndarray] | None]:
-    source = pixel_source(config, kind)
-
-    def columns(nodule: Nodule) -> dict[str, np.ndarray] | None:
-        masks = nodule.masks(config.crop)
-        images = source(nodule, masks)
-        return None if images is None else _columns(nodule, masks, images)
-
+def _render_all(nodules: list[Nodule], config: LidcConfig) -> Iterator[dict[str, np.ndarray]]:
     pool = ThreadPoolExecutor(2)  # NumPy and SciPy release the lock; processes would need a guard
     try:
-        yield from pool.map(columns, nodules)
+        yield from pool.map(lambda nodule: _columns(Crop(nodule, config)), nodules)
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _columns(nodule: Nodule, masks: np.ndarray, images: np.ndarray) -> dict[str, np.ndarray]:
-    count, readers = masks.shape[:2]
-    slots = ((0, 0), (0, MAX_READERS - readers), (0, 0), (0, 0))
-    return {
-        "images": images[..., None],
-        "masks": np.packbits(np.pad(masks, slots), axis=-1),
-        "annotated": np.tile(np.arange(MAX_READERS) < readers, (count, 1)),
-        "case_ids": np.array([f"{nodule.key}/z{index}" for index in nodule.slices()]),
-        "patients": np.full(count, nodule.scan.patient),
-        "spacing": np.full((count, 2), nodule.scan.spacing),
-    }
+def _columns(crop: Crop) -> dict[str, np.ndarray]:
+    columns = label_columns(crop)
+    drawn = columns["masks"][:, : len(crop.nodule.annotations), ..., 0].astype(bool)
+    columns["images"] = phantom_pixels(crop, drawn)[..., None]
+    columns["masks"] = np.packbits(columns["masks"][..., 0], axis=-1)
+    return columns
 
 
 def _track(parts: Iterator[Any], progress: bool, total: int) -> Iterator[Any]:
@@ -178,12 +207,13 @@ def _dataset(stored: dict[str, Any], kind: str) -> Dataset:
         images=images,
         masks=masks,
         annotated=stored["annotated"],
-        raters=tuple(f"reader{slot + 1}" for slot in range(MAX_READERS)),
+        raters=reader_names(),
         case_ids=stored["case_ids"],
         patients=stored["patients"],
         group_by="patient_ids",
         spacing=stored["spacing"],
         source="lidc",
+        rater_order="area",
         image_kind=kind,
         notes=json.loads(str(stored["notes"])),
     )

@@ -43,6 +43,10 @@ class LidcConfig:
             DICOM files are configured and present, else simulated).
         dicom: folder that holds LIDC-IDRI-0001 ...; by default the one in the user's ~/.pylidcrc.
         limit: only so many nodules, for quick trials; None for all.
+        spacing: mm per pixel to resample to; None keeps each scan's own.
+        unit: the `"slices"` somebody drew on, or `"volumes"`: every slice from two before the first
+            outline to two behind the last, with `spacing` isotropic.
+        workers: processes that read scans.
         phantom: the simulated CT's settings.
     """
 
@@ -51,4 +55,7 @@ class LidcConfig:
     images: str = "auto"
     dicom: str | None = None
     limit: int | None = None
+    spacing: float | None = None
+    unit: str = "slices"
+    workers: int = 1
     phantom: PhantomConfig = field(default_factory=PhantomConfig)

@@ -30,26 +30,6 @@ class Nodule:
         points = np.concatenate([c.points for a in self.annotations for c in a.contours])
         return np.stack([points.min(axis=0), points.max(axis=0)])
 
-    def origin(self, crop: int, size: int = 512) -> tuple[int, int]:
-        """Row and column where a crop around the nodule begins; moved to lie inside the scan."""
-        low, high = self.bounds()
-        start = np.clip((low + high + 1) // 2 - crop // 2, 0, size - crop)
-        return int(start[0]), int(start[1])
-
-    def fits(self, crop: int) -> bool:
-        """Whether every outline lies inside the crop."""
-        low, high = self.bounds() - np.array(self.origin(crop))
-        return bool(low.min() >= 0 and high.max() < crop)
-
-    def masks(self, crop: int) -> np.ndarray:
-        """(Z, R, crop, crop) bool of the Z slices and R readers: all false where one drew nothing.
-
-        The masks are pixel for pixel those of `pylidc.Annotation.boolean_mask`.
-        """
-        slices, origin = self.slices(), self.origin(crop)
-        masks = [rasterise(annotation, slices, origin, crop) for annotation in self.annotations]
-        return np.stack(masks, axis=1)
-
 
 def find_nodules(scans: list[Scan]) -> list[Nodule]:
     """All clusters of annotations, named per patient in the order of scans and of z."""

@@ -1,30 +1,29 @@
 """Where the pixels of LIDC-IDRI come from: the user's DICOM files, or a simulation."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from keras_proseg.data.dataset import require
+from keras_proseg.data.dicom_series import read_series
+from keras_proseg.data.findings import Findings
 from keras_proseg.data.lidc_config import LidcConfig
-from keras_proseg.data.lidc_database import Scan, dicom_root, read_scans
+from keras_proseg.data.lidc_crops import Crop
+from keras_proseg.data.lidc_database import dicom_root, read_scans
 from keras_proseg.data.lidc_labels import Nodule
+from keras_proseg.data.lidc_scans import crop_pixels, scan_folder
 from keras_proseg.data.phantom import render
 from keras_proseg.errors import ProSegError
 
-Z_TOLERANCE = 0.05  # mm; the database rounds the slices' positions
-Pixels = Callable[[Nodule, np.ndarray], np.ndarray | None]
 
-
-def choose_pixels(config: LidcConfig) -> tuple[str, dict[str, int]]:
+def choose_pixels(config: LidcConfig) -> tuple[str, dict[str, str]]:
     """Settles what `images` of the config comes to.
 
     Args:
         config: `images` and `dicom` are read.
 
     Returns:
-        `"ct"` and the number of files by series found on disk; or `"phantom"` and nothing.
+        `"ct"` and number and bytes of the files by series found on disk; or `"phantom"`, nothing.
 
     Raises:
         ProSegError: `"ct"` is asked for, or a folder is named, and no scan is found there.
@@ -34,7 +33,7 @@ def choose_pixels(config: LidcConfig) -> tuple[str, dict[str, int]]:
     )
     if config.images == "phantom":
         return "phantom", {}
-    root = _root(config)
+    root = dicom_folder(config)
     found = {} if root is None else _series(root)
     if found:
         return "ct", found
@@ -45,41 +44,21 @@ def choose_pixels(config: LidcConfig) -> tuple[str, dict[str, int]]:
     return "phantom", {}
 
 
-def pixel_source(config: LidcConfig, kind: str) -> Pixels:
-    """A function from a nodule and its masks (Z, R, H, W) to images (Z, H, W) int16 in HU.
-
-    It gives None for a nodule whose scan lacks files, where `kind` is `"ct"`.
-    """
-    if kind == "phantom":
-        return lambda nodule, masks: _phantom(nodule, masks, config)
-    root = _root(config)
-    assert root is not None
-    return lambda nodule, masks: crop_ct(nodule, root, config.crop)
-
-
-def _root(config: LidcConfig) -> Path | None:
+def dicom_folder(config: LidcConfig) -> Path | None:
+    """The DICOM folder in force, or None."""
     return dicom_root() if config.dicom is None else Path(config.dicom).expanduser()
 
 
-def _phantom(nodule: Nodule, masks: np.ndarray, config: LidcConfig) -> np.ndarray:
-    scan = nodule.scan
+def phantom_pixels(crop: Crop, masks: np.ndarray) -> np.ndarray:
+    """Simulated HU (Z, H, W) int16 around a nodule's masks (Z, R, H, W) bool."""
+    nodule, scan = crop.nodule, crop.nodule.scan
     ratings = [annotation.ratings for annotation in nodule.annotations]
-    z = scan.zvals[nodule.slices()]
-    return render(nodule.key, masks, z, scan.spacing, scan.thickness, ratings, config.phantom)
-
-
-def _folder(root: Path, scan: Scan) -> Path:
-    return root / scan.patient / scan.study_uid / scan.series_uid
-
-
-def _series(root: Path) -> dict[str, int]:
-    scans = read_scans() if root.is_dir() else []
-    counts = {scan.series_uid: len(list(_folder(root, scan).glob("*.dcm"))) for scan in scans}
-    return {series: count for series, count in counts.items() if count}
+    config = crop.config.phantom
+    return render(nodule.key, masks, crop.z, crop.spacing, scan.thickness, ratings, config)
 
 
 def crop_ct(nodule: Nodule, root: Path, crop: int) -> np.ndarray | None:
-    """Real Hounsfield units (Z, crop, crop) int16 of a nodule's slices.
+    """Real Hounsfield units (Z, crop, crop) int16 of a nodule's slices, at native spacing.
 
     Args:
         nodule: its scan is looked up as <root>/<patient_id>/<study_uid>/<series_uid>/*.dcm.
@@ -92,48 +71,18 @@ def crop_ct(nodule: Nodule, root: Path, crop: int) -> np.ndarray | None:
     Raises:
         ProSegError: a file is no readable CT slice of 512x512 pixels.
     """
-    files = _files_by_z(_folder(root, nodule.scan))
-    positions = np.array([z for z, _ in files])
-    wanted = nodule.scan.zvals[nodule.slices()]
-    if not files or np.abs(positions - wanted[:, None]).min(axis=1).max() > Z_TOLERANCE:
-        return None
-    nearest = np.abs(positions - wanted[:, None]).argmin(axis=1)
-    return np.stack([_crop_file(files[n][1], nodule.origin(crop), crop) for n in nearest])
+    folder = scan_folder(root, nodule.scan)
+    series = read_series(folder, Findings(str(folder)))
+    cropped = crop_pixels(Crop(nodule, LidcConfig(crop=crop)), series)
+    return None if cropped is None else cropped[0]
 
 
-def _files_by_z(folder: Path) -> list[tuple[float, Path]]:
-    """Files by ascending z; of several at one z the first by instance number, as in pylidc."""
-    slices: dict[float, tuple[int, Path]] = {}
-    for path in sorted(folder.glob("*.dcm")):
-        header = _read(path, stop_before_pixels=True)
-        z, number = float(header.ImagePositionPatient[2]), int(header.InstanceNumber or 0)
-        if z not in slices or number < slices[z][0]:
-            slices[z] = (number, path)
-    return [(z, slices[z][1]) for z in sorted(slices)]
-
-
-def _crop_file(path: Path, origin: tuple[int, int], crop: int) -> np.ndarray:
-    image = _read(path)
-    try:
-        pixels = image.pixel_array
-    except (AttributeError, ValueError, RuntimeError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
-        raise ProSegError(f"{path} must hold whole pixels. Received: {reason}") from error
-    require(pixels.shape == (512, 512), str(path), "a CT slice of 512x512 pixels", pixels.shape)
-    row, column = origin
-    raw = pixels[row : row + crop, column : column + crop].astype(np.float64)
-    units = raw * float(image.RescaleSlope) + float(image.RescaleIntercept)
-    return np.clip(np.rint(units), -32768, 32767).astype(np.int16)
-
-
-def _read(path: Path, **options: Any) -> Any:
-    import pydicom
-
-    try:
-        image = pydicom.dcmread(path, **options)
-        for name in ("ImagePositionPatient", "InstanceNumber", "RescaleSlope", "RescaleIntercept"):
-            getattr(image, name)
-        return image
-    except (OSError, AttributeError, pydicom.errors.InvalidDicomError) as error:
-        reason = str(error).splitlines()[0]
-        raise ProSegError(f"Cannot read {path}: expected a CT slice. Received: {reason}") from error
+def _series(root: Path) -> dict[str, str]:
+    """Number and bytes of the files of every scan found, by series."""
+    scans = read_scans() if root.is_dir() else []
+    found = {}
+    for scan in scans:
+        sizes = [path.stat().st_size for path in scan_folder(root, scan).glob("*.dcm")]
+        if sizes:
+            found[scan.series_uid] = f"{len(sizes)}-{sum(sizes)}"
+    return found

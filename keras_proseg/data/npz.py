@@ -1,12 +1,13 @@
 """The npz source: `images`, `masks` and optional columns."""
 
 import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
 
 from keras_proseg.data.dataset import Dataset
+from keras_proseg.data.findings import Findings
+from keras_proseg.data.verify import check_arrays
 from keras_proseg.errors import ProSegError, UsageError
 
 REQUIRED = ("images", "masks")
@@ -26,26 +27,41 @@ def read_arrays(path: str | Path, names: tuple[str, ...]) -> dict[str, np.ndarra
     try:
         if not zipfile.is_zipfile(path):
             raise ValueError("no npz archive")
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in names if name in archive.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, KeyError) as error:
+        with zipfile.ZipFile(path) as archive:
+            held = set(archive.namelist())
+            return {name: _member(archive, name) for name in names if f"{name}.npy" in held}
+    except Exception as error:  # what a damaged archive makes zipfile and NumPy raise is open
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ProSegError(
             f"{path} must be a whole .npz of plain arrays. Received: {reason}"
         ) from error
 
 
-def load_npz(path: str | Path) -> Dataset:
+def _member(archive: zipfile.ZipFile, name: str) -> np.ndarray:
+    with archive.open(f"{name}.npy") as member:
+        array = np.lib.format.read_array(member, allow_pickle=False)
+        # The archive's checksum is compared at the end of a member only.
+        if member.read(1):
+            raise ValueError(f"`{name}` holds more than its header says")
+        return array
+
+
+def load_npz(path: str | Path, findings: Findings | None = None) -> Dataset | None:
     """Reads `FILE.npz` into a `Dataset`.
 
     Args:
         path: npz with `images` (N, H, W, C) and `masks` (N, R, H, W) or (N, R, H, W, K); optional
             `annotated`, `case_ids`, `rater_ids`, `patient_ids` or `image_ids`, `split`, `spacing`.
             Other arrays are ignored.
+        findings: collects what is wrong with the arrays; by default it is raised.
+
+    Returns:
+        The dataset, or None with a fatal finding.
 
     Raises:
         ProSegError: names the file, what was expected and what came.
     """
+    collected = findings or Findings(str(path))
     arrays = read_arrays(path, REQUIRED + OPTIONAL)
     missing = [name for name in REQUIRED if name not in arrays]
     if missing:
@@ -53,18 +69,22 @@ def load_npz(path: str | Path) -> Dataset:
             f"{path} must hold arrays `images` and `masks`. Received: no {', '.join(missing)}"
         )
     groups = next((n for n in ("patient_ids", "image_ids") if n in arrays), None)
-    try:
-        return Dataset.from_arrays(
-            arrays["images"],
-            arrays["masks"],
-            annotated=arrays.get("annotated"),
-            raters=arrays["rater_ids"].tolist() if "rater_ids" in arrays else None,
-            patients=None if groups is None else arrays[groups],
-            case_ids=arrays.get("case_ids"),
-            split=arrays.get("split"),
-            spacing=arrays.get("spacing"),
-            group_by=groups or "case_ids",
-            source=str(path),
-        )
-    except ProSegError as error:
-        raise ProSegError(f"{path}: {error}") from error
+    dataset = check_arrays(
+        Dataset,
+        arrays["images"],
+        arrays["masks"],
+        arrays.get("annotated"),
+        arrays["rater_ids"].tolist() if "rater_ids" in arrays else None,
+        None if groups is None else arrays[groups],
+        {
+            "case_ids": arrays.get("case_ids"),
+            "split": arrays.get("split"),
+            "spacing": arrays.get("spacing"),
+            "group_by": groups or "case_ids",
+            "source": str(path),
+        },
+        collected,
+    )
+    if findings is None:
+        collected.check()
+    return dataset

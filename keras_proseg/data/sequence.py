@@ -4,7 +4,7 @@ from typing import Any
 
 import keras
 
-from keras_proseg.data.augment import augment
+from keras_proseg.data.augment import augment, augment_exactly
 from keras_proseg.data.pipeline import COLUMNS, BatchReader
 
 
@@ -30,5 +30,9 @@ class TrainingSequence(keras.utils.PyDataset):
         batch = self.reader.batch(step)
         if not self.augmented:
             return {name: batch[name] for name in COLUMNS}
-        batch = augment(batch | self.reader.augmentation(step))
+        batch |= self.reader.augmentation(step)
+        exact = augment_exactly(batch)
+        if exact is not None:
+            return exact
+        batch = augment(batch)
         return {name: keras.ops.convert_to_numpy(batch[name]) for name in COLUMNS}

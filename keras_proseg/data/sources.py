@@ -1,44 +1,149 @@
-"""From what the user names (`lidc`, FILE.npz) to a dataset with raters in order and a split."""
+"""From what the user names (`lidc`, a file, a folder) to a dataset with raters in order, split.
 
-from keras_proseg.config import TrainConfig, default_rater_order
+A source is known by its name and by what lies in it; each has a module of its own.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+from keras_proseg.config import DataConfig, TrainConfig
+from keras_proseg.data.check import check_dataset
 from keras_proseg.data.dataset import Dataset, rank_by_area
+from keras_proseg.data.findings import Findings
+from keras_proseg.data.prepared import is_prepared, load_prepared
 from keras_proseg.data.split import split_dataset
 from keras_proseg.errors import UsageError
+
+SOURCES = (
+    "`lidc`, FILE.npz, MANIFEST.csv, FILE.pickle, a prepared file, or a folder of cases (PNG, "
+    "NIfTI, QUBIQ), HDF5 files, pickles or prepared shards"
+)
 
 
 def load_dataset(source: str, config: TrainConfig | None = None) -> Dataset:
     """Loads a source, orders its raters and splits it.
 
     Args:
-        source: `"lidc"` or the path of an npz.
-        config: its `rater_order`, `seed` and LIDC fields apply.
+        source: `"lidc"`, or the path of a file or folder.
+        config: its `seed` and the settings of `DataConfig` apply.
 
     Raises:
         UsageError: an unknown kind of source.
-        ProSegError: what is wrong with the file.
+        DataError: what is wrong with the files, all of it at once.
     """
     config = config or TrainConfig()
-    dataset = _read(source, config)
-    order = config.rater_order or default_rater_order(source)
-    dataset = rank_by_area(dataset) if order == "area" else dataset
+    dataset = read_dataset(source, config)
     return split_dataset(dataset, config.seed)
 
 
-def _read(source: str, config: TrainConfig) -> Dataset:
-    if source == "lidc":
-        from keras_proseg.data.lidc import load_lidc
-        from keras_proseg.data.lidc_config import LidcConfig
+def read_dataset(source: str, config: DataConfig | None = None) -> Dataset:
+    """Loads a source and orders its raters; its split is its own, or None.
 
-        return load_lidc(
-            LidcConfig(
-                min_raters=config.min_raters,
-                images=config.images,
-                dicom=config.dicom,
-                limit=config.limit,
-            )
-        )
-    if source.endswith(".npz"):
+    Raises:
+        UsageError: an unknown kind of source.
+        DataError: what is wrong with the files, all of it at once.
+    """
+    config = config or DataConfig()
+    findings = Findings(source)
+    dataset = _read(source, config, findings)
+    findings.check()
+    assert dataset is not None
+    check_dataset(dataset, findings)
+    findings.check()
+    order = config.rater_order or dataset.rater_order
+    return rank_by_area(dataset) if order == "area" else dataset
+
+
+def verify_source(source: str, config: DataConfig | None = None) -> tuple[Findings, Dataset | None]:
+    """Everything that is wrong with a source, and what could be read of it.
+
+    Raises:
+        UsageError: an unknown kind of source.
+    """
+    findings = Findings(source)
+    dataset = findings.attempt(
+        "mend it and verify again", _read, source, config or DataConfig(), findings
+    )
+    if dataset is not None:
+        check_dataset(dataset, findings)
+    return findings, dataset
+
+
+def _read(source: str, config: DataConfig, findings: Findings) -> Dataset | None:
+    if source == "lidc":
+        return _read_lidc(config, findings)
+    path = Path(source)
+    suffix = path.suffix.lower()
+    if path.is_file() and is_prepared(path):
+        return findings.attempt("prepare the data again", load_prepared, [path])
+    if suffix == ".npz":
         from keras_proseg.data.npz import load_npz
 
-        return load_npz(source)
-    raise UsageError(f"Data must be `lidc` or a .npz file. Received: {source}")
+        return load_npz(source, findings)
+    if not path.exists():
+        raise UsageError(f"Data must be {SOURCES}. Received: {source}, which does not exist")
+    if path.is_dir():
+        return _read_folder(path, config, findings)
+    if suffix == ".csv":
+        return _read_manifest(path, config, findings)
+    if suffix in (".pickle", ".pkl"):
+        return _read_pickle(path, config, findings)
+    raise UsageError(f"Data must be {SOURCES}. Received: {source}")
+
+
+def _read_folder(path: Path, config: DataConfig, findings: Findings) -> Dataset | None:
+    from keras_proseg.data import folders, hdf5
+    from keras_proseg.data.build import build_dataset
+    from keras_proseg.data.tables import read_rows
+
+    shards = sorted(path.glob("shard-*-of-*"))
+    if shards:
+        return findings.attempt("prepare the data again", load_prepared, shards)
+    if hdf5.has_layout(path):
+        records = hdf5.read_hdf5(path, findings)
+        return build_dataset(records, config, findings, str(path), "patient_ids")
+    if any(path.glob("*.pickle")) or any(path.glob("*.pkl")):
+        return _read_pickle(path, config, findings)
+    rows = folders.find_rows(path, findings)
+    return build_dataset(read_rows(rows, findings), config, findings, str(path)) if rows else None
+
+
+def _read_manifest(path: Path, config: DataConfig, findings: Findings) -> Dataset | None:
+    from keras_proseg.data.build import build_dataset
+    from keras_proseg.data.manifest import read_manifest
+    from keras_proseg.data.tables import read_rows
+
+    rows, group_by = read_manifest(path, findings)
+    if not rows:
+        return None
+    return build_dataset(read_rows(rows, findings), config, findings, str(path), group_by)
+
+
+def _read_pickle(path: Path, config: DataConfig, findings: Findings) -> Dataset | None:
+    from keras_proseg.data.build import build_dataset
+    from keras_proseg.data.pickles import read_pickle
+
+    records = read_pickle(path, findings)
+    dataset = build_dataset(records, config, findings, str(path), "patient_ids")
+    return None if dataset is None else replace(dataset, rater_order="area")
+
+
+def _read_lidc(config: DataConfig, findings: Findings) -> Dataset:
+    from keras_proseg.data.lidc import load_lidc
+    from keras_proseg.data.lidc_config import LidcConfig
+
+    dataset = load_lidc(
+        LidcConfig(
+            min_raters=config.min_raters,
+            images=config.images,
+            dicom=config.dicom,
+            limit=config.limit,
+            crop=config.crop,
+            spacing=config.spacing,
+            unit=config.unit,
+            workers=config.workers,
+        )
+    )
+    for file, what, remedy in dataset.notes.get("findings", []):
+        findings.note(what, remedy, file)
+    return dataset

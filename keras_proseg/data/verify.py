@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from keras_proseg.data.dataset import Dataset, require
+from keras_proseg.data.findings import Findings
 
 
 def check_arrays(
@@ -17,28 +18,52 @@ def check_arrays(
     raters: Sequence[str] | None,
     patients: Any,
     columns: dict[str, Any],
-) -> Dataset:
-    """`Dataset.from_arrays`: every check and default; cases without a rater are left out."""
-    images = check_images(images)
-    masks = _shaped_masks(masks, images)
+    findings: Findings,
+) -> Dataset | None:
+    """Every check and default of `Dataset.from_arrays`; cases without a rater are left out.
+
+    Returns:
+        The dataset; None where `findings` has got a fatal one.
+    """
+    images = findings.attempt("mend `images`", check_images, images)
+    masks = (
+        None if images is None else findings.attempt("mend `masks`", _shaped_masks, masks, images)
+    )
+    if masks is None:
+        return None
     count, num_raters = masks.shape[:2]
-    annotated = _check_annotated(annotated, (count, num_raters))
-    masks = _check_binary(masks, annotated)
-    names = _check_raters(raters, num_raters)
-    case_ids = _column(columns.pop("case_ids", None), "case_ids", count, np.arange(count))
+    shape = (count, num_raters)
+    annotated = findings.attempt("mend `annotated`", _check_annotated, annotated, shape)
+    if annotated is not None:
+        masks = findings.attempt("make masks 0/1", _check_binary, masks, annotated)
+    names = findings.attempt("name every rater once", _check_raters, raters, num_raters)
+    default = np.arange(count)
+
+    def column(name: str, given: Any, default: Any) -> Any:
+        return findings.attempt(f"mend `{name}`", _column, given, name, count, default)
+
+    case_ids = column("case_ids", columns.pop("case_ids", None), default)
     split = columns.pop("split", None)
+    split = None if split is None else column("split", split, default)
+    groups = column("patients", patients, default if case_ids is None else case_ids)
+    spacing = columns.pop("spacing", None)
+    if spacing is not None:
+        spacing = findings.attempt("mend `spacing`", _check_spacing, spacing, count)
+    if findings.fatal:
+        return None
     dataset = cls(
         images=images,
         masks=masks,
         annotated=annotated,
         raters=names,
         case_ids=case_ids,
-        patients=_column(patients, "patients", count, case_ids),
+        patients=groups,
         group_by=columns.pop("group_by", "case_ids" if patients is None else "patient_ids"),
-        split=None if split is None else _column(split, "split", count, case_ids),
+        split=split,
+        spacing=spacing,
         **columns,
     )
-    return _without_unannotated(dataset)
+    return findings.attempt("annotate at least one case", _without_unannotated, dataset)
 
 
 def check_images(images: Any) -> np.ndarray:
@@ -113,6 +138,13 @@ def _check_raters(raters: Sequence[str] | None, count: int) -> tuple[str, ...]:
     good = len(names) == count and len(set(names)) == count and all(names)
     require(good, "raters", f"{count} distinct names", list(names))
     return names
+
+
+def _check_spacing(spacing: Any, count: int) -> np.ndarray:
+    array = np.asarray(spacing)
+    good = array.shape == (count, 2) and array.dtype.kind in "iuf"
+    require(good, "spacing", f"({count}, 2) numbers, mm", f"{array.shape}, dtype {array.dtype}")
+    return array
 
 
 def _column(values: Any, name: str, count: int, default: np.ndarray) -> np.ndarray:

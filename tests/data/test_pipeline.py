@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from keras_proseg.config import TrainConfig
-from keras_proseg.data.augment import augment, draw_augmentation
+from keras_proseg.data.augment import augment, augment_exactly, draw_augmentation
 from keras_proseg.data.dataset import Dataset
 from keras_proseg.data.pipeline import BatchReader, training_pipeline
 
@@ -75,6 +75,23 @@ def test_quarter_turns_are_numpys():
         assert sum(fits) == 1
         found.add(fits.index(True))
     assert len(found) >= 6
+
+
+def test_quarter_turns_without_interpolation_are_the_same():
+    rng = np.random.default_rng(2)
+    batch = {
+        "image": rng.normal(size=(32, 10, 10, 2)).astype("float32"),
+        "masks": rng.integers(0, 2, (32, 3, 10, 10, 1)).astype("uint8"),
+        "annotated": np.ones((32, 3), "uint8"),
+    }
+    draws = draw_augmentation([3], 32, 10, 10, "quarter", 0.0)
+    expected, found = augment(batch | draws), augment_exactly(batch | draws)
+    for name in ("image", "masks", "annotated"):
+        np.testing.assert_allclose(found[name], np.asarray(expected[name]), atol=1e-4)
+    assert augment_exactly(batch | draw_augmentation([3], 32, 10, 10, "any", 0.0)) is None
+    assert augment_exactly(batch | draw_augmentation([3], 32, 10, 10, "quarter", 0.2)) is None
+    wide = {name: array[..., :8, :] if array.ndim > 2 else array for name, array in batch.items()}
+    assert augment_exactly(wide | draws) is None
 
 
 def test_augmentation_off_gives_the_raw_cases(reader):

@@ -1,94 +1,293 @@
+"""Every source becomes the same cases; what is wrong is named, all of it at once."""
+
 import numpy as np
 import pytest
+import source_files as files
+from PIL import Image
 
-from keras_proseg.config import TrainConfig
-from keras_proseg.data.dataset import Dataset
-from keras_proseg.data.npz import load_npz
-from keras_proseg.data.sources import load_dataset
-from keras_proseg.data.split import split_dataset, subset
+from keras_proseg.config import DataConfig, TrainConfig
+from keras_proseg.data.findings import DataError
+from keras_proseg.data.sources import load_dataset, read_dataset, verify_source
 from keras_proseg.errors import ProSegError, UsageError
 
-
-def test_groups_are_never_cut(tiny_npz):
-    dataset = load_dataset(str(tiny_npz))
-    sides = {p: set(dataset.split[dataset.patients == p]) for p in dataset.patients}
-    assert all(len(side) == 1 for side in sides.values())
-    assert set(dataset.split) == {"train", "val", "test"}
-    again = load_dataset(str(tiny_npz), TrainConfig(seed=1))
-    assert (dataset.split != again.split).any()
-
-
-def test_images_group_when_there_are_no_patients(tmp_path, arrays):
-    np.savez(tmp_path / "a.npz", **arrays, image_ids=np.repeat(np.arange(6), 4), extra=np.ones(2))
-    dataset = load_npz(tmp_path / "a.npz")
-    assert dataset.group_by == "image_ids"
-    assert len(set(dataset.patients)) == 6
+WRITERS = {
+    "png": files.write_png,
+    "nifti": files.write_nifti,
+    "manifest": files.write_manifest,
+    "qubiq": files.write_qubiq,
+    "hdf5": files.write_hdf5,
+}
 
 
-def test_no_groups_warn_once(arrays):
-    with pytest.warns(UserWarning, match="patient of its own") as caught:
-        split_dataset(Dataset.from_arrays(**arrays))
-    assert len(caught) == 1
+@pytest.fixture(scope="module")
+def content():
+    return files.cases()
 
 
-def test_area_order_for_any_source(tiny_npz):
-    assert load_dataset(str(tiny_npz), TrainConfig(rater_order="area")).raters[0] == "rank1"
-    assert load_dataset(str(tiny_npz)).raters == ("ann", "bob", "cy")
+def written(kind, content, folder):
+    if kind == "pickle":
+        return files.write_pickle(folder / "data_lidc.pickle", content)
+    return WRITERS[kind](folder / kind, content)
 
 
-def test_a_split_column_is_used_and_checked(tmp_path, arrays):
-    split = np.array(["train"] * 16 + ["val"] * 8)
-    np.savez(tmp_path / "a.npz", **arrays, split=split, patient_ids=np.arange(24))
-    dataset = load_dataset(str(tmp_path / "a.npz"))
-    assert len(subset(dataset, "val")) == 8
-    assert len(subset(dataset, "all")) == 24
-    with pytest.raises(UsageError, match="train, val. Received: test"):
-        subset(dataset, "test")
+@pytest.mark.parametrize("kind", [*WRITERS, "pickle"])
+def test_every_source_gives_the_same_cases(kind, content, tmp_path):
+    config = DataConfig(rater_order="given")
+    dataset = read_dataset(str(written(kind, content, tmp_path)), config)
+    assert len(dataset) == 6
+    expected = list(content.values())
+    order = [int("".join(filter(str.isdigit, c.split("/")[-1].split("_slice")[0]))) for c in
+             dataset.case_ids.tolist()]  # fmt: skip
+    for row, number in enumerate(order):
+        image, masks = expected[number]
+        present = np.flatnonzero(dataset.annotated[row])
+        assert len(present) == len(masks)
+        for slot, mask in zip(present, masks.values(), strict=True):
+            np.testing.assert_array_equal(dataset.masks[row, slot, ..., 0], mask)
+        scale = 255 if kind == "pickle" else 1
+        wanted = np.clip(image, 0, 255).astype(np.uint8) if kind == "png" else image
+        for channel in range(dataset.images.shape[-1]):
+            found = dataset.images[row, ..., channel] * scale
+            np.testing.assert_allclose(found, wanted, atol=1e-4)
+    assert not dataset.masks[~dataset.annotated].any()
 
 
-@pytest.mark.parametrize(
-    ("columns", "words"),
-    [
-        ({"split": ["train", "val"] * 12, "patients": ["p"] * 24}, "disjoint by group"),
-        ({"split": ["dev"] * 24}, "of train, val, test"),
-        ({"patients": ["p"] * 24}, "at least 3 groups"),
-    ],
-)
-def test_bad_splits_are_refused(arrays, columns, words):
-    with pytest.raises(ProSegError, match=words):
-        split_dataset(Dataset.from_arrays(**arrays, **columns))
+def test_what_each_source_knows(content, tmp_path):
+    png = read_dataset(str(written("png", content, tmp_path)))
+    assert (png.raters, png.group_by, png.spacing) == (files.RATERS, "case_ids", None)
+    assert not png.annotated[1, 1]
+    assert png.annotated.sum() == 17
+    manifest = read_dataset(str(written("manifest", content, tmp_path)))
+    assert manifest.group_by == "patient_ids"
+    assert list(manifest.patients) == ["p0", "p0", "p1", "p1", "p2", "p2"]
+    np.testing.assert_allclose(manifest.spacing, [[0.6, 0.7]] * 6)
+    qubiq = read_dataset(str(written("qubiq", content, tmp_path)))
+    assert qubiq.raters == ("01", "02", "03")
+    assert set(qubiq.split) == {"train", "val"}
+    hdf5 = read_dataset(str(written("hdf5", content, tmp_path)))
+    assert hdf5.raters == ("a1", "a2", "a3")
+    assert sorted(hdf5.patients) == [f"Sample_{k}" for k in range(6)]
+    assert (hdf5.images.shape[-1], set(hdf5.split)) == (3, {"train", "val", "test"})
+    pickled = read_dataset(str(written("pickle", content, tmp_path)))
+    assert pickled.raters == ("rank1", "rank2", "rank3")  # slots are not persons
+    assert list(pickled.patients) == ["1.2.0", "1.2.0", "1.2.1", "1.2.1", "1.2.2", "1.2.2"]
+
+
+def test_slices_of_a_volume_are_cases_of_one_patient(content, tmp_path):
+    path = files.write_manifest(tmp_path, dict(list(content.items())[:3]), volume=4)
+    dataset = read_dataset(str(path))
+    assert dataset.images.shape == (12, 32, 32, 1)
+    assert list(dataset.case_ids[:5]) == [*[f"case0/z00{k}" for k in range(4)], "case1/z000"]
+    assert set(dataset.patients[:4]) == {"p0"}
+    image, masks = content["case0"]
+    for k in range(4):
+        np.testing.assert_array_equal(dataset.images[k, ..., 0], np.roll(image, k, axis=0))
+        np.testing.assert_array_equal(dataset.masks[k, 0, ..., 0], np.roll(masks["ann"], k, axis=0))
+        place = dataset.places[k]
+        assert (place.index, place.volume.shape) == (k, (4, 32, 32))
+        np.testing.assert_allclose(place.volume.affine, files.AFFINE)
+
+
+def test_slices_nobody_drew_on_can_be_left_out(tmp_path):
+    image = np.random.default_rng(0).normal(size=(8, 8, 5)).astype("float32")
+    mask = np.zeros((8, 8, 5), np.uint8)
+    mask[2:5, 2:5, 1:3] = 1
+    files.save_nifti(tmp_path / "c" / "image.nii", image)
+    files.save_nifti(tmp_path / "c" / "mask-ann.nii", mask)
+    findings, dataset = verify_source(str(tmp_path))
+    assert len(dataset) == 5
+    assert any("3 of 5 slices have no outline" in str(f) for f in findings.items)
+    drawn = read_dataset(str(tmp_path), DataConfig(slices="drawn"))
+    assert list(drawn.case_ids) == ["c/z001", "c/z002"]
+    mask[:] = 0
+    files.save_nifti(tmp_path / "c" / "mask-ann.nii", mask)
+    with pytest.raises(DataError, match="no slice with an outline"):
+        read_dataset(str(tmp_path), DataConfig(slices="drawn"))
+
+
+def test_structures_and_channels(content, tmp_path):
+    files.write_qubiq(tmp_path / "q", content, structures=2)
+    assert read_dataset(str(tmp_path / "q")).num_classes == 2
+    (tmp_path / "q" / "Training" / "case00" / "task02_seg02.nii.gz").unlink()
+    findings, dataset = verify_source(str(tmp_path / "q"))
+    assert any("rater 02 lacks task02" in f.what for f in findings.items)
+    assert dataset.annotated[0].tolist() == [True, False, True]
+    image, masks = content["case0"]
+    for name in ("a", "b"):
+        files.save_nifti(tmp_path / "c" / "one" / f"image-{name}.nii", image)
+    files.save_nifti(tmp_path / "c" / "one" / "mask-ann.nii", masks["ann"])
+    assert read_dataset(str(tmp_path / "c")).images.shape == (1, 32, 32, 2)
+    stacked = np.stack([image, image + 1, image + 2], axis=2)  # as QUBIQ stores brain-tumor
+    files.save_nifti(tmp_path / "d" / "one" / "image.nii", stacked)
+    files.save_nifti(tmp_path / "d" / "one" / "mask-ann.nii", masks["ann"])
+    dataset = read_dataset(str(tmp_path / "d"))
+    np.testing.assert_array_equal(dataset.images[0], stacked)
+    volume = np.stack([stacked, stacked * 2], axis=2)  # (H, W, Z, C)
+    files.save_nifti(tmp_path / "e" / "one" / "image.nii", volume)
+    files.save_nifti(tmp_path / "e" / "one" / "mask-ann.nii", np.stack([masks["ann"]] * 2, axis=2))
+    dataset = read_dataset(str(tmp_path / "e"))
+    np.testing.assert_array_equal(dataset.images, np.moveaxis(volume, 2, 0))
+
+
+@pytest.mark.parametrize("axis", [0, 2])
+def test_hdf5_volumes(axis, content, tmp_path):
+    import h5py
+
+    image, masks = content["case0"]
+    (tmp_path / "validation").mkdir()
+    with h5py.File(tmp_path / "validation" / "Sample_3.h5", "w") as file:
+        for name in ("t1", "t1c", "t2"):
+            file[name] = np.stack([image] * 5, axis=axis)
+        file["label_a1"] = np.stack([masks["ann"]] * 5, axis=axis)
+    dataset = read_dataset(str(tmp_path))
+    assert dataset.images.shape == (5, 32, 32, 3)
+    assert set(dataset.patients) == {"Sample_3"}
+    np.testing.assert_array_equal(dataset.masks[4, 0, ..., 0], masks["ann"])
+
+
+def test_a_folder_of_pickles(content, tmp_path):
+    items = list(content.items())
+    files.write_pickle(tmp_path / "one.pickle", dict(items[:2]))
+    files.write_pickle(tmp_path / "two.pkl", dict(items[4:]))
+    assert len(read_dataset(str(tmp_path))) == 4
+
+
+def test_images_of_different_sizes(content, tmp_path):
+    root = files.write_png(tmp_path, content)
+    tall = np.zeros((40, 20), np.uint8)
+    tall[10:30, 4:14] = 200
+    Image.fromarray(tall).save(root / "case5" / "image.png")
+    for rater in files.RATERS:
+        mask = Image.fromarray((tall > 0).astype(np.uint8) * 255)
+        mask.save(root / "case5" / f"mask-{rater}.png")
+    with pytest.raises(DataError, match=r"images of 2 sizes: 32x32 \(5 cases\), 40x20 \(1 cases\)"):
+        read_dataset(str(root))
+    padded = read_dataset(str(root), DataConfig(fit="pad"))
+    assert padded.images.shape == (6, 40, 32, 1)
+    np.testing.assert_array_equal(padded.images[5, :, 6:26, 0], tall)
+    assert padded.masks[5, 0].sum() == 200
+    cropped = read_dataset(str(root), DataConfig(fit="crop", size=16))
+    np.testing.assert_array_equal(cropped.images[5, :, :, 0], tall[12:28, 2:18])
+    findings, _ = verify_source(str(root), DataConfig(fit="crop", size=8))
+    assert any("outlines are cut by --fit crop" in f.what for f in findings.items)
+    resampled = read_dataset(str(root), DataConfig(fit="resample", size=20))
+    assert resampled.images.shape == (6, 20, 20, 1)
+    assert resampled.masks[5, 0].sum() == 50  # 20 x 10 pixels at half the scale
+    with pytest.raises(UsageError, match="must come with `size`"):
+        read_dataset(str(root), DataConfig(fit="crop"))
+
+
+def test_one_spacing_for_all(content, tmp_path):
+    path = files.write_manifest(tmp_path, content)
+    dataset = read_dataset(str(path), DataConfig(spacing=1.2, fit="pad"))
+    assert dataset.images.shape[1:3] == (16, 19)  # 32 x 0.6 / 1.2, 32 x 0.7 / 1.2
+    np.testing.assert_allclose(dataset.spacing, [[1.2, 32 * 0.7 / 19]] * 6)
+    with pytest.raises(DataError, match="no pixel spacing is known"):
+        read_dataset(str(written("png", content, tmp_path)), DataConfig(spacing=1.0))
+
+
+def test_a_row_finds_its_way_back(content, tmp_path):
+    path = files.write_manifest(tmp_path, content)
+    for config in (DataConfig(fit="crop", size=24), DataConfig(fit="crop", size=40)):
+        dataset = read_dataset(str(path), config)
+        whole = dataset.places[0].restore(dataset.masks[0, 0, ..., 0].astype(float))
+        np.testing.assert_array_equal(whole, content["case0"][1]["ann"])
+    dataset = read_dataset(str(path), DataConfig(spacing=0.35, fit="pad"))
+    whole = dataset.places[0].restore(dataset.masks[0, 2, ..., 0].astype(float)) > 0.5
+    differing = (whole != content["case0"][1]["cy"]).sum()
+    assert differing <= 0.05 * whole.sum()
+
+
+def test_patients_in_two_splits_and_copied_images(content, tmp_path):
+    path = files.write_manifest(tmp_path, content)
+    lines = path.read_text().splitlines()
+    sides = ["split"] + [("train", "val")[k % 2] for k in range(5)] + ["train"] * 12
+    path.write_text("\n".join(f"{a},{b}" for a, b in zip(lines, sides, strict=True)))
+    with pytest.raises(DataError, match="more than one split"):
+        read_dataset(str(path))
+    sides = ["split"] + ["val"] * 3 + ["train"] * 14
+    path.write_text("\n".join(f"{a},{b}" for a, b in zip(lines, sides, strict=True)))
+    with pytest.raises(DataError, match=r"1 patients in two splits .*p0.* -> keep all cases"):
+        read_dataset(str(path))
+    png = written("png", content, tmp_path)
+    (png / "case4" / "image.png").write_bytes((png / "case0" / "image.png").read_bytes())
+    with pytest.raises(DataError, match=r"case4 has the image of case case0 .* not its own"):
+        load_dataset(str(png), TrainConfig())
 
 
 def test_unknown_sources(tmp_path):
-    with pytest.raises(UsageError, match="`lidc` or a .npz"):
-        load_dataset("mri")
-    with pytest.raises(UsageError, match="existing"):
-        load_npz(tmp_path / "none.npz")
+    for name in ("none", "x.mat"):
+        with pytest.raises(UsageError, match=r"`lidc`, FILE.npz.*does not exist"):
+            read_dataset(str(tmp_path / name))
+    (tmp_path / "x.mat").touch()
+    with pytest.raises(UsageError, match=r"MANIFEST.csv"):
+        read_dataset(str(tmp_path / "x.mat"))
+    with pytest.raises(DataError, match=r"no case with an image and a mask -> expected CASE/image"):
+        read_dataset(str(tmp_path))
 
 
-def _corrupt(tmp_path, kind, arrays):
-    path = tmp_path / f"{kind}.npz"
-    if kind == "empty":
-        path.write_bytes(b"")
-    elif kind == "single":
-        with path.open("wb") as handle:
-            np.save(handle, arrays["images"])
-    elif kind == "objects":
-        np.savez(path, images=np.array([{}], object), masks=arrays["masks"])
-    elif kind == "missing":
-        np.savez(path, images=arrays["images"], labels=arrays["masks"])
-    elif kind == "shape":
-        np.savez(path, images=arrays["images"], masks=arrays["masks"][:3])
-    else:
-        np.savez(path, **arrays)
-        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    return path
+def test_a_run_takes_any_source(tiny_run, content, tmp_path):
+    from keras_proseg.evaluation import evaluate_run
+
+    path = files.write_manifest(tmp_path, content, volume=2)
+    summary = evaluate_run(tiny_run.path, str(path), num_samples=2)
+    assert (summary["num_cases"], summary["num_patients"]) == (6, 3)  # a volume is one case
+    assert "dice_rater/bob" in summary
 
 
-@pytest.mark.parametrize("kind", ["empty", "single", "objects", "missing", "shape", "truncated"])
-def test_damaged_files_are_named_in_one_line(tmp_path, kind, arrays):
-    path = _corrupt(tmp_path, kind, arrays)
-    with pytest.raises(ProSegError, match="Received: ") as caught:
-        load_npz(path)
-    assert str(path) in str(caught.value)
-    assert "\n" not in str(caught.value)
+def test_a_volume_is_scored_with_its_slices_stacked(tiny_model, content, tmp_path):
+    from keras_proseg.evaluation import evaluate
+    from keras_proseg.metrics import structure_metrics
+
+    path = files.write_manifest(tmp_path, content, volume=3)
+    dataset = read_dataset(str(path)).take(np.arange(6))
+    _, rows = evaluate(tiny_model, dataset, 4, seed=5, progress=False)
+    assert [row["case_id"] for row in rows] == ["case0", "case1"]
+    samples = tiny_model.sample(dataset.images[3:], None, 4, 5)
+    masks = np.moveaxis(dataset.masks[3:], 1, 0)[dataset.annotated[3]]
+    expected, _ = structure_metrics(masks, np.moveaxis(samples, 1, 0))
+    for name in ("ged", "dice_match", "dice_soft"):
+        assert rows[1][name] == pytest.approx(expected[name])
+    _, rows = evaluate(tiny_model, dataset, 4, progress=False, volumes=False)
+    assert len(rows) == 6
+
+
+def test_training_refuses_what_verify_refuses(content, tmp_path):
+    path = files.write_manifest(tmp_path, content)
+    with pytest.raises(DataError, match="images of 2 sizes"):
+        _train_with_an_odd_size(path, tmp_path)
+    assert not (tmp_path / "refused").exists()
+
+
+def _train_with_an_odd_size(path, tmp_path):
+    from keras_proseg.training import train
+
+    image, masks = np.zeros((20, 20), "float32"), np.eye(20, dtype=np.uint8)
+    image[3:9] = 7
+    files.save_nifti(path.parent / "images" / "case0.nii.gz", image)
+    for rater in files.RATERS:
+        files.save_nifti(path.parent / rater / "case0.nii.gz", masks)
+    train(str(path), tmp_path / "refused", log=lambda line: None)
+
+
+def test_a_window_in_hu_is_taken_over(arrays):
+    from keras_proseg.config import ModelConfig
+    from keras_proseg.data.dataset import Dataset
+    from keras_proseg.data.split import split_dataset
+    from keras_proseg.training import fit_config
+
+    dataset = split_dataset(Dataset.from_arrays(**arrays, patients=range(24)))
+    own = fit_config(ModelConfig(), dataset, DataConfig(window_center=-600, window_width=1500))
+    assert (own.intensity.mode, own.intensity.center, own.intensity.width) == ("window", -600, 1500)
+    assert fit_config(ModelConfig(), dataset, DataConfig()).intensity.mode == "zscore"
+    with pytest.raises(UsageError, match="must come together"):
+        DataConfig(window_center=-600)
+
+
+def test_an_npz_whose_header_lies_is_refused(tmp_path, arrays):
+    np.savez(tmp_path / "x.npz", **arrays)
+    whole = (tmp_path / "x.npz").read_bytes()
+    assert whole.count(b"'<f4'") == 1
+    (tmp_path / "x.npz").write_bytes(whole.replace(b"'<f4'", b"'<f2'"))  # half of the bytes
+    with pytest.raises(ProSegError, match="whole .npz"):
+        read_dataset(str(tmp_path / "x.npz"))

@@ -1,0 +1,88 @@
+"""`keras-proseg data`: look at a source before training on it, and prepare it."""
+
+import sys
+from typing import Any
+
+import click
+
+from .options import data_options
+
+
+@click.group()
+def data() -> None:
+    """Verify, audit and prepare data. SOURCE is whatever `train --data` takes."""
+
+
+@data.command()
+@click.argument("source")
+@data_options
+def verify(source: str, **settings: Any) -> None:
+    """Name everything that is wrong with SOURCE; exit code 1 when something must be mended."""
+    from keras_proseg.data.sources import verify_source
+
+    findings, dataset = verify_source(source, _config(settings))
+    for finding in findings.items:
+        click.echo(f"{'ERROR' if finding.fatal else 'note '} {finding}")
+    if dataset is not None:
+        click.echo(_counts(dataset))
+    errors = len(findings.fatal)
+    notes = len(findings.items) - errors
+    click.echo(f"{source}: {errors} to mend, {notes} to know.")
+    sys.exit(1 if errors else 0)
+
+
+@data.command()
+@click.argument("source")
+@click.option("--out", required=True, metavar="FILE", help="The prepared file, for train --data.")
+@click.option("--shards", default=1, show_default=True, type=click.IntRange(1),
+              help="Write so many files into a folder OUT, for shared storage.")  # fmt: skip
+@data_options
+def prepare(source: str, out: str, shards: int, **settings: Any) -> None:
+    """Write SOURCE as one file that is read fast: memory-mapped, bit-packed, checksummed."""
+    from dataclasses import replace
+
+    from keras_proseg.data.prepared import write_prepared
+    from keras_proseg.data.sources import read_dataset
+
+    config = _config(settings)
+    # Ranks are drawn from the stored masks at each reading, so that either order can be had later.
+    given = replace(config, rater_order=config.rater_order or "given")
+    dataset = read_dataset(source, given)
+    for path in write_prepared(dataset, out, shards):
+        click.echo(f"{path}  {path.stat().st_size / 1e6:.1f} MB")
+    for file, what, remedy in dataset.notes.get("findings", []):
+        click.echo(f"note  {file}: {what} -> {remedy}")
+    click.echo(_counts(dataset))
+
+
+@data.command()
+@click.argument("source")
+@click.option("--out", required=True, metavar="DIR", help="A new or empty folder.")
+@data_options
+def audit(source: str, out: str, **settings: Any) -> None:
+    """Report who the raters of SOURCE are: agreement, size, STAPLE, the most disputed cases."""
+    from dataclasses import replace
+
+    from keras_proseg.data.audit_report import verdict, write_audit
+    from keras_proseg.data.sources import read_dataset
+    from keras_proseg.files import read_json
+
+    config = _config(settings)
+    given = replace(config, rater_order=config.rater_order or "given")
+    path = write_audit(read_dataset(source, given), out)
+    click.echo(verdict(read_json(path.with_suffix(".json"))["identity"]))
+    click.echo(path)
+
+
+def _config(settings: dict[str, Any]) -> Any:
+    from keras_proseg.config import DataConfig
+
+    return DataConfig(**{name: value for name, value in settings.items() if value is not None})
+
+
+def _counts(dataset: Any) -> str:
+    patients = len(set(dataset.patients.tolist()))
+    size = "x".join(str(side) for side in dataset.images.shape[1:])
+    text = f"{len(dataset)} cases of {patients} patients ({dataset.group_by}), {size}; "
+    text += f"{dataset.num_classes} structure(s); raters {', '.join(dataset.raters)}"
+    return text + (f"; {dataset.dropped} without any rater left out" if dataset.dropped else "")

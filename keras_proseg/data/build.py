@@ -1,0 +1,100 @@
+"""From records to a `Dataset`."""
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from keras_proseg.config import DataConfig
+from keras_proseg.data.dataset import Dataset
+from keras_proseg.data.findings import Findings
+from keras_proseg.data.fit import Slice, fit_records
+from keras_proseg.data.records import Record, natural
+
+
+def build_dataset(
+    records: Iterable[Record],
+    config: DataConfig,
+    findings: Findings,
+    source: str,
+    group_by: str = "case_ids",
+) -> Dataset | None:
+    """Stacks records; every slice of a volume becomes a case of the volume's patient.
+
+    Args:
+        records: of any number of slices.
+        config: how sizes, spacing and slices are settled.
+        findings: collects what is wrong.
+        source: of the dataset.
+        group_by: what patients are.
+
+    Returns:
+        The dataset, or None with a fatal finding.
+    """
+    kept = list(records)
+    annotated = [record for record in kept if record.masks]
+    if not _agree(annotated, findings):
+        return None
+    fitted = fit_records(annotated, config, findings)
+    pairs = [(r, s) for r, own in zip(annotated, fitted, strict=False) for s in own]
+    if findings.fatal:
+        return None
+    if not pairs:
+        findings.add("no slice with an outline", "choose --slices all, or look at the masks")
+        return None
+    raters = tuple(sorted({name for record, _ in pairs for name in record.masks}, key=natural))
+    splits = [record.split for record, _ in pairs]
+    spacings = [part.spacing for _, part in pairs]
+    return Dataset(
+        images=np.stack([part.image for _, part in pairs]),
+        masks=_stack_masks(pairs, raters),
+        annotated=np.array([[name in record.masks for name in raters] for record, _ in pairs]),
+        raters=raters,
+        case_ids=np.array([_case_id(record, part) for record, part in pairs]),
+        patients=np.array([record.patient for record, _ in pairs]),
+        group_by=group_by,
+        spacing=None if None in spacings else np.array(spacings),
+        split=None if None in splits else np.array(splits),
+        source=source,
+        dropped=len(kept) - len(annotated),
+        places=_objects([part.place for _, part in pairs]),
+    )
+
+
+def _agree(records: list[Record], findings: Findings) -> bool:
+    if not records:
+        findings.add("no case with an image and a mask", "give every case at least one mask")
+        return False
+    splits = {record.split is None for record in records}
+    if len(splits) > 1:
+        findings.add("some cases have a split and some none", "give every case a split, or none")
+    for name, counts in (
+        ("channels", {record.image.shape[3] for record in records}),
+        ("structures", {m.shape[3] for record in records for m in record.masks.values()}),
+    ):
+        if len(counts) > 1:
+            few = min(counts)
+            odd = next(r for r in records if few in (r.image.shape[3], *_widths(r)))
+            text = f"cases have {' or '.join(map(str, sorted(counts)))} {name}"
+            findings.add(text, f"give every case the same {name}", odd.volume.path)
+    return not findings.fatal
+
+
+def _widths(record: Record) -> list[int]:
+    return [mask.shape[3] for mask in record.masks.values()]
+
+
+def _case_id(record: Record, part: Slice) -> str:
+    if len(record.image) == 1:
+        return record.case_id
+    return f"{record.case_id}/z{part.place.index:03d}"
+
+
+def _stack_masks(pairs: list[tuple[Record, Slice]], raters: tuple[str, ...]) -> np.ndarray:
+    empty = np.zeros_like(next(iter(pairs[0][1].masks.values())))
+    return np.stack([np.stack([part.masks.get(n, empty) for n in raters]) for _, part in pairs])
+
+
+def _objects(items: list) -> np.ndarray:
+    array = np.empty(len(items), object)
+    array[:] = items
+    return array

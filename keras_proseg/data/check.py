@@ -1,0 +1,137 @@
+"""What is wrong with a whole data set: groups, duplicates, empty masks, spacing."""
+
+import hashlib
+from collections import defaultdict
+
+import numpy as np
+
+from keras_proseg.data.dataset import Dataset, mask_areas
+from keras_proseg.data.findings import Findings
+from keras_proseg.data.split import NAMES
+
+VARYING_SPACING = 1.05  # the largest over the smallest above which it is worth a note
+SHOWN = 3  # names shown of a long list
+
+
+def check_dataset(dataset: Dataset, findings: Findings) -> None:
+    """Adds what is wrong with `dataset` to `findings`."""
+    _check_ids(dataset, findings)
+    _check_splits(dataset, findings)
+    _check_spacing(dataset, findings)
+    for start in range(0, len(dataset), 256):  # a prepared file does not fit in memory
+        rows = np.arange(start, min(start + 256, len(dataset)))
+        _check_images(dataset, rows, findings)
+    _check_duplicates(dataset, findings)
+    _check_masks(dataset, findings)
+
+
+def file_of(dataset: Dataset, row: int) -> str:
+    """The file that case `row` was read from, as far as is known."""
+    if dataset.places is None:
+        return f"{dataset.source}, case {dataset.case_ids[row]}"
+    volume = dataset.places[row].volume
+    inside = volume.kind == ".pickle"
+    return f"{volume.path}: {volume.case_id}" if inside else volume.path
+
+
+def _check_ids(dataset: Dataset, findings: Findings) -> None:
+    names, counts = np.unique(dataset.case_ids, return_counts=True)
+    if (counts > 1).any():
+        text = f"{int((counts > 1).sum())} case ids more than once: {_some(names[counts > 1])}"
+        findings.add(text, "give every case an id of its own")
+
+
+def _check_splits(dataset: Dataset, findings: Findings) -> None:
+    if dataset.split is None:
+        if dataset.group_by == "case_ids":
+            text = "no patient_ids: every case counts as a patient of its own"
+            findings.note(text, "name patients, or slices of one may fall on two sides of a split")
+        return
+    unknown = sorted(set(dataset.split.tolist()) - set(NAMES))
+    if unknown:
+        findings.add(f"unknown splits {_some(unknown)}", f"use {', '.join(NAMES)}")
+    sides = defaultdict(set)
+    for patient, side in zip(dataset.patients.tolist(), dataset.split.tolist(), strict=True):
+        sides[patient].add(side)
+    twice = sorted(patient for patient, own in sides.items() if len(own) > 1)
+    if twice:
+        text = f"{len(twice)} patients in two splits (split must be disjoint by group): "
+        findings.add(text + _some(twice), "keep all cases of a patient on one side")
+
+
+def _check_spacing(dataset: Dataset, findings: Findings) -> None:
+    if dataset.spacing is None:
+        return
+    spacing = np.asarray(dataset.spacing, float)
+    good = np.isfinite(spacing).all(axis=1) & (spacing > 0).all(axis=1)
+    for row in np.flatnonzero(~good)[:SHOWN]:
+        text = f"pixel spacing {spacing[row].tolist()} mm"
+        findings.add(text, "give a positive spacing, or none", file_of(dataset, row))
+    low, high = spacing[good].min(axis=0, initial=np.inf), spacing[good].max(axis=0, initial=0)
+    if (high > VARYING_SPACING * low).any():
+        text = f"pixel spacing varies from {low.min():.3g} to {high.max():.3g} mm"
+        findings.note(text, "choose --spacing to resample to one scale, if size matters")
+
+
+def _check_images(dataset: Dataset, rows: np.ndarray, findings: Findings) -> None:
+    images = np.asarray(dataset.images[rows]).reshape(len(rows), -1)
+    for row in rows[images.min(axis=1) == images.max(axis=1)]:
+        remedy = "look at the file; nothing can be learnt from it"
+        findings.note(
+            f"all pixels are equal ({dataset.case_ids[row]})", remedy, file_of(dataset, row)
+        )
+
+
+def _check_duplicates(dataset: Dataset, findings: Findings) -> None:
+    seen: dict[bytes, int] = {}
+    for row in range(len(dataset)):
+        image = np.ascontiguousarray(dataset.images[row])
+        key = hashlib.blake2b(image.data, digest_size=16).digest()
+        first = seen.setdefault(key, row)
+        if first == row or image.min() == image.max():
+            continue
+        other = f"case {dataset.case_ids[first]} of patient {dataset.patients[first]}"
+        text = f"case {dataset.case_ids[row]} has the image of {other}"
+        if dataset.patients[first] == dataset.patients[row]:
+            findings.note(text, "leave one of them out", file_of(dataset, row))
+        else:
+            remedy = "leave one of them out, or name one patient for both"
+            findings.add(f"{text}, not its own", remedy, file_of(dataset, row))
+
+
+def _check_masks(dataset: Dataset, findings: Findings) -> None:
+    areas = mask_areas(dataset)
+    present = dataset.annotated
+    for index, name in enumerate(dataset.raters):
+        own = present[:, index]
+        empty = int((own & (areas[:, index] == 0)).sum())
+        if not own.any():
+            findings.note(f"rater {name} has no mask at all", "leave the rater out")
+        elif empty == own.sum():
+            findings.note(f"every mask of rater {name} is empty", "look at the files")
+    empty_count = int((present & (areas == 0)).sum())
+    if empty_count:
+        text = f"{empty_count} of {int(present.sum())} masks are empty, which says: nothing there"
+        findings.note(text, "leave out the masks of raters who did not look")
+    full = areas == np.prod(dataset.masks.shape[2:])
+    for row in np.flatnonzero((full & present).any(axis=1))[:SHOWN]:
+        text = f"a mask covers the whole image ({dataset.case_ids[row]})"
+        findings.note(text, "look whether it is inverted", file_of(dataset, row))
+    _check_blank_slices(dataset, areas, findings)
+
+
+def _check_blank_slices(dataset: Dataset, areas: np.ndarray, findings: Findings) -> None:
+    places = dataset.places
+    blank = int((areas.sum(axis=1) == 0).sum())
+    if (
+        places is not None
+        and 2 * blank > len(dataset)
+        and len({p.volume for p in places}) < len(places)
+    ):
+        text = f"{blank} of {len(dataset)} slices have no outline at all"
+        findings.note(text, "choose --slices drawn to leave them out")
+
+
+def _some(names: object) -> str:
+    listed = [str(name) for name in names]  # type: ignore[attr-defined]
+    return ", ".join(listed[:SHOWN]) + (", ..." if len(listed) > SHOWN else "")

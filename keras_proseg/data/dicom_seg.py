@@ -1,0 +1,73 @@
+"""DICOM-SEG: masks that a viewer lays over the series they were predicted from."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_proseg import __version__
+from keras_proseg.errors import ProSegError
+
+ALGORITHM = "ProSeg (keras_proseg)"
+DESCRIPTION = "ProSeg"
+
+
+def write_segmentation(
+    path: Path, source: list[Any], masks: np.ndarray, labels: list[str], series_number: int = 900
+) -> None:
+    """Writes one DICOM-SEG object with one segment per label.
+
+    Args:
+        path: the new file.
+        source: the Z slices' pydicom datasets.
+        masks: (Z, H, W, L) 0/1, in the order of `source`.
+        labels: L names, such as raters.
+        series_number: of the new series.
+
+    Raises:
+        ProSegError: highdicom is not installed, or the series lacks what a segmentation needs.
+    """
+    try:
+        import highdicom
+    except ImportError as error:
+        raise ProSegError(
+            'DICOM-SEG needs highdicom: pip install "keras-proseg[data]". Received: no highdicom'
+        ) from error
+    try:
+        highdicom.seg.Segmentation(
+            source_images=source,
+            pixel_array=masks.astype(np.uint8),
+            segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
+            segment_descriptions=[_segment(n, label) for n, label in enumerate(labels, 1)],
+            series_instance_uid=highdicom.UID(),
+            series_number=series_number,
+            sop_instance_uid=highdicom.UID(),
+            instance_number=1,
+            manufacturer="keras_proseg",
+            manufacturer_model_name=ALGORITHM,
+            software_versions=__version__,
+            device_serial_number="0",
+            series_description=DESCRIPTION,
+        ).save_as(path)
+    except Exception as error:  # what a header lacks or garbles shows here, in many ways
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ProSegError(
+            f"{path} must be made from whole headers of one series. Received: {reason}"
+        ) from error
+
+
+def _segment(number: int, label: str) -> Any:
+    from highdicom import AlgorithmIdentificationSequence
+    from highdicom.seg import SegmentDescription
+    from pydicom.sr.codedict import codes
+
+    return SegmentDescription(
+        segment_number=number,
+        segment_label=label[:64],
+        segmented_property_category=codes.SCT.Tissue,  # what it is, the raters know
+        segmented_property_type=codes.SCT.Tissue,
+        algorithm_type="AUTOMATIC",
+        algorithm_identification=AlgorithmIdentificationSequence(
+            name=ALGORITHM, family=codes.cid7162.ArtificialIntelligence, version=__version__
+        ),
+    )

@@ -1,0 +1,173 @@
+"""One DICOM series as it lies in a folder: slices by position, duplicates and gaps named, HU."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_proseg.data.dataset import require
+from keras_proseg.data.findings import Findings
+from keras_proseg.errors import ProSegError
+
+TAGS = (
+    "SeriesInstanceUID", "SOPInstanceUID", "InstanceNumber", "ImagePositionPatient",
+    "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns", "Modality",
+    "RescaleSlope", "RescaleIntercept",
+)  # fmt: skip
+SAME_MM = 0.01  # slices so close lie at one position
+WHOLE_HU = 1e-3
+GAP = 1.5  # steps between slices above which one is missing
+AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+
+
+@dataclass(frozen=True)
+class SliceFile:
+    """One file of a series: `position` in mm along the normal of its slices."""
+
+    path: Path
+    position: float
+    number: int
+    sop_uid: str
+
+
+@dataclass(frozen=True)
+class Series:
+    """A series: `files` by ascending position, `shape` (Z, H, W), `spacing` of rows and columns."""
+
+    folder: Path
+    files: tuple[SliceFile, ...]
+    shape: tuple[int, int, int]
+    spacing: tuple[float, float] | None
+
+    @property
+    def positions(self) -> np.ndarray:
+        """The slices' positions in mm, ascending (Z,)."""
+        return np.array([file.position for file in self.files])
+
+
+@dataclass(frozen=True)
+class Header:
+    """What one file says of itself."""
+
+    file: SliceFile
+    series_uid: str
+    size: tuple[int, int]
+    spacing: tuple[float, float] | None
+
+
+def read_series(folder: str | Path, findings: Findings) -> Series:
+    """Reads the headers of all files in a folder, or of one file.
+
+    Of several files at one position the first by instance number is used, as pylidc does.
+
+    Args:
+        folder: holds one series, and no other files that end in .dcm.
+        findings: told of duplicates, gaps and files that are no slices.
+
+    Raises:
+        ProSegError: no slice there, a damaged file, more than one series, slices of more sizes.
+    """
+    folder = Path(folder)
+    paths = [folder] if folder.is_file() else sorted(folder.glob("*.dcm"))
+    headers = [_header(path) for path in paths]
+    require(bool(headers), str(folder), "a folder with .dcm files", "none")
+    series = {header.series_uid for header in headers}
+    require(len(series) == 1, str(folder), "a folder of one series", f"{len(series)} series")
+    sizes = sorted({header.size for header in headers})
+    require(len(sizes) == 1, str(folder), "slices of one size", sizes)
+    files = _unique([header.file for header in headers], folder, findings)
+    _note_gaps(files, folder, findings)
+    return Series(folder, tuple(files), (len(files), *sizes[0]), headers[0].spacing)
+
+
+def read_slice(path: Path, shape: tuple[int, int] | None = None) -> np.ndarray:
+    """Hounsfield units (or rescaled intensities) of one file, int16 where they are whole numbers.
+
+    Raises:
+        ProSegError: no readable slice, or not of `shape`.
+    """
+    image = _read(path)
+    try:
+        pixels = image.pixel_array
+        slope = float(getattr(image, "RescaleSlope", 1))
+        intercept = float(getattr(image, "RescaleIntercept", 0))
+        measured = getattr(image, "Modality", "CT") != "CT" or hasattr(image, "RescaleIntercept")
+    except Exception as error:
+        raise ProSegError(f"{path} must hold whole pixels. Received: {_reason(error)}") from error
+    wanted = "a slice of one channel" if shape is None else f"a CT slice of {shape[0]}x{shape[1]}"
+    good = pixels.ndim == 2 and (shape is None or pixels.shape == shape)
+    require(good, str(path), f"{wanted} pixels", pixels.shape)
+    require(measured, str(path), "a CT slice with RescaleSlope and RescaleIntercept", "none")
+    finite = bool(np.isfinite([slope, intercept]).all())
+    require(finite, str(path), "a slice with finite RescaleSlope", (slope, intercept))
+    units = pixels.astype(np.float64) * slope + intercept
+    whole = np.abs(units - np.rint(units)).max() < WHOLE_HU
+    if not whole:
+        return units.astype(np.float32)
+    return np.clip(np.rint(units), -32768, 32767).astype(np.int16)
+
+
+def datasets(series: Series, indices: Iterable[int]) -> list[Any]:
+    """The files at `indices` of the series as pydicom datasets, without pixels."""
+    return [_read(series.files[index].path, stop_before_pixels=True) for index in indices]
+
+
+def _unique(files: list[SliceFile], folder: Path, findings: Findings) -> list[SliceFile]:
+    kept: list[SliceFile] = []
+    for file in sorted(files, key=lambda file: (file.position, file.number)):
+        if kept and file.position - kept[-1].position < SAME_MM:
+            text = f"{file.path.name} and {kept[-1].path.name} both lie at {file.position:g} mm"
+            keep = min((kept[-1], file), key=lambda file: file.number)
+            findings.note(text, f"{keep.path.name} (lower instance number) is used", folder)
+            kept[-1] = keep
+        else:
+            kept.append(file)
+    return kept
+
+
+def _note_gaps(files: list[SliceFile], folder: Path, findings: Findings) -> None:
+    positions = np.array([file.position for file in files])
+    steps = np.diff(positions)
+    for at in np.flatnonzero(steps > GAP * np.median(steps)) if len(steps) else ():
+        text = f"a gap between {positions[at]:g} and {positions[at + 1]:g} mm"
+        text += f" (slices are {np.median(steps):g} mm apart)"
+        findings.note(text, "download the series again, if slices are missing", folder)
+
+
+def _header(path: Path) -> Header:
+    header = _read(path, stop_before_pixels=True, specific_tags=list(TAGS))
+    try:  # pydicom converts a value when it is first looked at, and may raise anything
+        where = np.array(header.ImagePositionPatient, float)
+        axes = np.array(getattr(header, "ImageOrientationPatient", None) or AXIAL, float)
+        own = getattr(header, "PixelSpacing", None)
+        spacing = None if own is None else (float(own[0]), float(own[1]))
+        number = int(getattr(header, "InstanceNumber", None) or 0)
+        size = (int(header.Rows), int(header.Columns))
+        uid = str(getattr(header, "SOPInstanceUID", ""))
+        series_uid = str(getattr(header, "SeriesInstanceUID", ""))
+    except Exception as error:
+        raise ProSegError(
+            f"Cannot read {path}: expected a CT slice. Received: {_reason(error)}"
+        ) from error
+    good = where.shape == (3,) and axes.shape == (6,) and min(size) > 0
+    good = good and bool(np.isfinite([*where, *axes, *(spacing or ())]).all())
+    require(good, str(path), "a slice with a whole position and size", f"{where}, {size}")
+    position = float(np.cross(axes[:3], axes[3:]) @ where)
+    return Header(SliceFile(path, position, number, uid), series_uid, size, spacing)
+
+
+def _read(path: Path, **options: Any) -> Any:
+    import pydicom
+
+    try:
+        return pydicom.dcmread(path, **options)
+    except Exception as error:
+        raise ProSegError(
+            f"Cannot read {path}: expected a CT slice. Received: {_reason(error)}"
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,125 @@
+"""Brings records to one pixel spacing and one size, by the settings and never silently."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from keras_proseg.config import DataConfig
+from keras_proseg.data.findings import Findings
+from keras_proseg.data.places import Place, paste, resize
+from keras_proseg.data.records import Record
+from keras_proseg.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Slice:
+    """One row of a dataset to be: `image` (H, W, C), `masks` {rater: (H, W, K)}."""
+
+    image: np.ndarray
+    masks: dict[str, np.ndarray]
+    place: Place
+    spacing: tuple[float, float] | None
+
+
+def fit_records(
+    records: Sequence[Record], config: DataConfig, findings: Findings
+) -> list[list[Slice]]:
+    """The slices of every record, of one size.
+
+    Args:
+        records: at least one.
+        config: `spacing`, `fit`, `size` and `slices`.
+        findings: told when sizes differ and `fit` is `"exact"`, when an outline is cut or lost.
+    """
+    if config.fit in ("crop", "resample") and config.size is None:
+        raise UsageError(f"`fit` {config.fit} must come with `size`. Received: size None")
+    scaled = [_scaled_size(record, config, findings) for record in records]
+    sizes = Counter(scaled)
+    if config.fit == "exact" and len(sizes) > 1:
+        shown = ", ".join(f"{h}x{w} ({n} cases)" for (h, w), n in sizes.most_common(5))
+        shown += ", ..." if len(sizes) > 5 else ""
+        remedy = "choose --fit pad, or --fit crop or resample with --size"
+        findings.add(f"images of {len(sizes)} sizes: {shown}", remedy)
+        return []
+    target = tuple(np.max(list(sizes), axis=0).tolist())
+    if config.fit in ("crop", "resample"):
+        target = (config.size, config.size)
+    fitted = [
+        _fit(record, size, target, config, findings)
+        for record, size in zip(records, scaled, strict=True)
+    ]
+    return [[s for s in own if config.slices == "all" or _drawn(s)] for own in fitted]
+
+
+def _scaled_size(record: Record, config: DataConfig, findings: Findings) -> tuple[int, int]:
+    size = np.array(record.image.shape[1:3])
+    if config.spacing is not None:
+        if record.spacing is None:
+            text = "no pixel spacing is known, which --spacing needs"
+            findings.add(text, "leave --spacing out, or use files that state it", _name(record))
+        else:
+            size = np.maximum(1, np.rint(size * record.spacing / config.spacing)).astype(int)
+    if config.fit == "resample" and config.size is not None:
+        size = np.maximum(1, np.rint(size * config.size / size.max())).astype(int)
+    return int(size[0]), int(size[1])
+
+
+def _fit(
+    record: Record,
+    size: tuple[int, int],
+    target: tuple[int, ...],
+    config: DataConfig,
+    findings: Findings,
+) -> list[Slice]:
+    offset = ((size[0] - target[0]) // 2, (size[1] - target[1]) // 2)
+    before = record.image.shape[1:3]
+    spacing = None
+    if record.spacing is not None:
+        (rows, columns), ratio = record.spacing, np.divide(before, size)
+        spacing = (float(rows * ratio[0]), float(columns * ratio[1]))
+    slices = []
+    cut = lost = 0
+    for index, image in enumerate(record.image):
+        masks = {}
+        for rater, mask in record.masks.items():
+            masks[rater] = _fit_mask(mask[index], size, target, offset)
+            whole = mask[index] if size == before else resize(mask[index], size, False) >= 0.5
+            cut += int(masks[rater].sum() < whole.sum())
+            lost += int(bool(mask[index].any()) and not masks[rater].any())
+        place = Place(record.volume, index, size, offset)
+        slices.append(Slice(_fit_image(image, size, target, offset), masks, place, spacing))
+    for count, text in ((cut, "are cut"), (lost, "vanish")):
+        if count:
+            remedy = "choose --fit pad, or a larger --size"
+            findings.note(f"{count} outlines {text} by --fit {config.fit}", remedy, _name(record))
+    return slices
+
+
+def _fit_image(
+    image: np.ndarray, size: tuple[int, int], target: tuple[int, ...], offset: tuple[int, int]
+) -> np.ndarray:
+    scaled = resize(image, size)
+    if size == target:
+        return scaled
+    canvas = np.full((*target, image.shape[2]), image.min(), scaled.dtype)
+    return paste(canvas, scaled, (-offset[0], -offset[1]))
+
+
+def _fit_mask(
+    mask: np.ndarray, size: tuple[int, int], target: tuple[int, ...], offset: tuple[int, int]
+) -> np.ndarray:
+    scaled = mask if mask.shape[:2] == size else resize(mask, size, False) >= 0.5
+    if size == target:
+        return scaled.astype(np.uint8)
+    canvas = np.zeros((*target, mask.shape[2]), np.uint8)
+    return paste(canvas, scaled, (-offset[0], -offset[1]))
+
+
+def _drawn(part: Slice) -> bool:
+    return any(mask.any() for mask in part.masks.values())
+
+
+def _name(record: Record) -> str:
+    return record.volume.path

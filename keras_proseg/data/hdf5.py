@@ -1,0 +1,97 @@
+"""HDF5 in the layout of the NPC release (MMIS-2024): one file a case, `t1`, `label_a1` ..."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_proseg.data.dataset import require
+from keras_proseg.data.findings import Findings
+from keras_proseg.data.places import Volume
+from keras_proseg.data.records import Record, natural, split_of
+from keras_proseg.errors import ProSegError
+
+CHANNELS = ("t1", "t1c", "t2")
+LABEL = re.compile(r"label_(?P<rater>a\d+)")
+SLICE = re.compile(r"(?P<patient>.*\d.*?)[_-](?:slice|z)?[_-]?\d+")
+LAYOUT = (
+    "training_2d/*.h5, validation/*.h5 and testing/*.h5 with t1, t1c, t2 and label_a1, label_a2 ..."
+)
+
+
+def has_layout(root: Path) -> bool:
+    """Whether `root` or its folders hold .h5 files."""
+    return any(root.glob("*.h5")) or any(root.glob("*/*.h5"))
+
+
+def read_hdf5(root: str | Path, findings: Findings) -> Iterator[Record]:
+    """Reads the release's folders; raters are `a1`, `a2` ... and the same persons throughout.
+
+    2-D files are slices (H, W): the patient is the file's name without the slice's number. 3-D
+    arrays are volumes, their slices along the axis whose length differs from the other two.
+    """
+    root = Path(root)
+    remedy = f"mend the file, or leave it out; expected {LAYOUT}"
+    files = sorted([*root.glob("*.h5"), *root.glob("*/*.h5")], key=lambda p: natural(str(p)))
+    for path in files:
+        split = split_of(path.parent.name) if path.parent != root else None
+        record = findings.attempt(remedy, _read, path, root, split, file=path)
+        if record is not None:
+            yield record
+
+
+def _read(path: Path, root: Path, split: str | None) -> Record:
+    import h5py
+
+    try:
+        with h5py.File(path, "r") as file:
+            arrays = {name: _array(file[name], name) for name in file if _wanted(name)}
+    except ProSegError as error:
+        raise ProSegError(f"{path}: {error}") from error
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ProSegError(f"{path} must be a whole HDF5 file. Received: {reason}") from error
+    channels = [name for name in CHANNELS if name in arrays]
+    require(channels == list(CHANNELS), str(path), f"with {', '.join(CHANNELS)}", sorted(arrays))
+    shapes = {array.shape for array in arrays.values()}
+    require(len(shapes) == 1, str(path), "of arrays of one shape", sorted(shapes))
+    image = np.stack([_slices(arrays[name]) for name in channels], axis=-1)
+    require(bool(np.isfinite(image).all()), str(path), "finite", "NaN or infinity in the image")
+    masks = {
+        found["rater"]: _mask(_slices(array), name, path)
+        for name, array in sorted(arrays.items(), key=lambda item: natural(item[0]))
+        if (found := LABEL.fullmatch(name))
+    }
+    stem, flat = path.stem, len(image) == 1
+    found = SLICE.fullmatch(stem) if flat else None
+    case = path.relative_to(root).with_suffix("").as_posix()
+    volume = Volume(str(path), ".h5", image.shape[:3], case, None, flat)
+    return Record(case, found["patient"] if found else stem, image, masks, volume, None, split)
+
+
+def _wanted(name: str) -> bool:
+    return name in CHANNELS or LABEL.fullmatch(name) is not None
+
+
+def _array(item: Any, name: str) -> np.ndarray:
+    array = np.asarray(item)
+    good = array.ndim in (2, 3) and array.size > 0 and array.dtype.kind in "biuf"
+    require(good, name, "numbers (H, W) or a volume", f"shape {array.shape}, dtype {array.dtype}")
+    return array.astype(np.float32) if array.dtype == np.float64 else array
+
+
+def _slices(array: np.ndarray) -> np.ndarray:
+    """(Z, H, W)."""
+    if array.ndim == 2:
+        return array[None]
+    last = array.shape[0] == array.shape[1] != array.shape[2]
+    return np.moveaxis(array, 2, 0) if last else array
+
+
+def _mask(array: np.ndarray, name: str, path: Path) -> np.ndarray:
+    values = np.unique(array)
+    good = bool(np.isin(values, (0, 1)).all())
+    require(good, f"{path}: {name}", "0/1", f"values {values[:5].tolist()}")
+    return array.astype(np.uint8)[..., None]

@@ -1,0 +1,256 @@
+"""Real CT of LIDC-IDRI at full scale: one scan at a time, several workers, resumable."""
+
+import json
+import shutil
+import zipfile
+import zlib
+from collections import defaultdict
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_proseg.data.dataset import Dataset, require
+from keras_proseg.data.dicom_series import Series, read_series, read_slice
+from keras_proseg.data.findings import Findings
+from keras_proseg.data.lazy import pack_masks
+from keras_proseg.data.lidc_config import LidcConfig
+from keras_proseg.data.lidc_crops import SCAN_SIZE, Crop
+from keras_proseg.data.lidc_database import Scan
+from keras_proseg.data.lidc_labels import MAX_READERS, Nodule
+from keras_proseg.data.places import Place, Volume
+from keras_proseg.data.prepared import describe, prepared_writer
+from keras_proseg.errors import ProSegError
+from keras_proseg.files import atomic_file
+
+Z_TOLERANCE = 0.05  # mm; the database rounds the slices' positions
+COLUMNS = (
+    "images", "masks", "annotated", "case_ids", "indices", "sizes", "offsets", "shapes", "spacing",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Task:
+    """One scan to prepare: its folder, its nodules, and the file that its crops go to."""
+
+    folder: Path
+    nodules: tuple[Nodule, ...]
+    config: LidcConfig
+    part: Path
+
+
+def tasks_of(
+    nodules: list[Nodule], root: Path, config: LidcConfig, found: dict[str, str], parts: Path
+) -> list[Task]:
+    """One task for every scan on disk; the part's name changes with the scan's files."""
+    by_scan: dict[str, list[Nodule]] = defaultdict(list)
+    for nodule in nodules:
+        by_scan[nodule.scan.series_uid].append(nodule)
+    return [
+        Task(scan_folder(root, own[0].scan), tuple(own), config, parts / f"{uid}-{found[uid]}.npz")
+        for uid, own in by_scan.items()
+    ]
+
+
+def scan_folder(root: Path, scan: Scan) -> Path:
+    """Where the download keeps a scan."""
+    return root / scan.patient / scan.study_uid / scan.series_uid
+
+
+def prepare_scans(tasks: list[Task], workers: int) -> Iterator[Task]:
+    """Prepares every scan whose part is not there yet; yields tasks as they are done.
+
+    Args:
+        tasks: the scans.
+        workers: processes; with 1 all is done in this one.
+    """
+    left = []
+    for task in tasks:
+        if read_part(task.part) is None:
+            left.append(task)
+        else:
+            yield task
+    if workers == 1:
+        yield from map(prepare_scan, left)
+        return
+    # Fresh interpreters: a fork of one that runs TensorFlow may hang.
+    pool = ProcessPoolExecutor(workers, get_context("spawn"))
+    try:
+        yield from pool.map(prepare_scan, left)
+    except BrokenProcessPool as error:
+        raise ProSegError(
+            f"Workers must live till the end; run the command again, it goes on with the scans "
+            f"left. Received: one of {workers} was killed"
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def prepare_scan(task: Task) -> Task:
+    """Writes the part of one scan; a broken scan leaves findings and no crops."""
+    findings = Findings(str(task.folder))
+    rows: list[dict[str, np.ndarray]] = []
+    try:
+        series = read_series(task.folder, findings)
+        for nodule in task.nodules:
+            found = _columns(Crop(nodule, task.config), series)
+            if found is None:
+                text = f"nodule {nodule.key}: the series lacks some of its slices"
+                findings.note(text, "download the series again", task.folder)
+            else:
+                rows.append(found)
+    except ProSegError as error:
+        rows = []
+        findings.note(f"scan left out: {error}", "download the series again", task.folder)
+    arrays = {name: np.concatenate([row[name] for row in rows]) for name in COLUMNS if rows}
+    about = {"nodules": len(rows), "findings": [[f.file, f.what, f.remedy] for f in findings.items]}
+    with atomic_file(task.part) as temporary:
+        np.savez(temporary, about=np.array(json.dumps(about)), **arrays)  # type: ignore[arg-type]
+    return task
+
+
+def read_part(part: Path) -> dict[str, Any] | None:
+    """A scan's part; None where there is none or a kill left it damaged."""
+    try:
+        with np.load(part, allow_pickle=False) as archive:
+            found = {name: archive[name] for name in archive.files}
+            return found | {"about": json.loads(str(found["about"]))}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+        return None
+
+
+def join_parts(tasks: list[Task], path: Path, notes: dict[str, Any]) -> None:
+    """Writes the prepared file of all parts, one part in memory at a time, and removes them.
+
+    Raises:
+        ProSegError: not one nodule has pixels.
+    """
+    names: dict[str, list] = defaultdict(list)
+    findings: list[list[str]] = []
+    nodules = 0
+    for task in tasks:
+        part = read_part(task.part)
+        assert part is not None
+        findings += part["about"]["findings"]
+        nodules += part["about"]["nodules"]
+        if part["about"]["nodules"]:
+            _collect(task, part, names)
+    without = sum(len(task.nodules) for task in tasks) - nodules
+    first = f"; {': '.join(findings[0][:2])}" if findings else ""
+    received = f"{without} nodules without{first}"
+    require(nodules > 0, "lidc", "at least one nodule with pixels", received)
+    notes |= {
+        "nodules": nodules,
+        "slices": len(names["case_ids"]),
+        "patients": len(set(names["patients"])),
+        "nodules_without_pixels": without + notes["nodules_without_pixels"],
+        "findings": findings,
+    }
+    with atomic_file(path) as temporary, prepared_writer(temporary, notes["slices"]) as writer:
+        for task in tasks:
+            part = read_part(task.part)
+            assert part is not None
+            if part["about"]["nodules"]:
+                writer.append(part["images"], part["masks"], part["annotated"])
+        writer.finish(describe(_described(names, tasks[0].config, notes)))
+    shutil.rmtree(tasks[0].part.parent, ignore_errors=True)
+
+
+def crop_pixels(crop: Crop, series: Series) -> tuple[np.ndarray, np.ndarray] | None:
+    """HU (Z, crop, crop) int16 of a nodule and the indices (Z,) of its files in the series.
+
+    Returns:
+        None where the series lacks one of the slices.
+
+    Raises:
+        ProSegError: a file is no readable CT slice of 512x512 pixels.
+    """
+    wanted = crop.nodule.scan.zvals[crop.slices]
+    away = np.abs(series.positions - wanted[:, None])
+    if away.min(axis=1).max() > Z_TOLERANCE:
+        return None
+    nearest = away.argmin(axis=1)
+    row, column, side = crop.window
+    pixels = [
+        read_slice(series.files[n].path, (SCAN_SIZE, SCAN_SIZE))[
+            row : row + side, column : column + side
+        ]
+        for n in nearest
+    ]
+    return crop.images(np.stack(pixels)), nearest[crop.nearest]
+
+
+def _columns(crop: Crop, series: Series) -> dict[str, np.ndarray] | None:
+    cropped = crop_pixels(crop, series)
+    if cropped is None:
+        return None
+    images, indices = cropped
+    columns = label_columns(crop)
+    count = len(images)
+    return columns | {
+        "images": images[..., None],
+        "masks": pack_masks(columns["masks"]),
+        "indices": indices,
+        "sizes": np.full((count, 2), crop.size),
+        "offsets": np.tile(crop.offset, (count, 1)),
+        "shapes": np.tile(series.shape, (count, 1)),
+    }
+
+
+def label_columns(crop: Crop) -> dict[str, np.ndarray]:
+    """`masks` (Z, 4, H, W, 1) uint8, `annotated`, `case_ids` and `spacing` of a nodule."""
+    masks = crop.masks().astype(np.uint8)[..., None]
+    count, readers = masks.shape[:2]
+    slots = ((0, 0), (0, MAX_READERS - readers), (0, 0), (0, 0), (0, 0))
+    indices = crop.slices if len(crop.slices) == count else range(count)
+    return {
+        "masks": np.pad(masks, slots),
+        "annotated": np.tile(np.arange(MAX_READERS) < readers, (count, 1)),
+        "case_ids": np.array([f"{crop.nodule.key}/z{index}" for index in indices]),
+        "patients": np.full(count, crop.nodule.scan.patient),
+        "spacing": np.full((count, 2), crop.spacing),
+    }
+
+
+def _collect(task: Task, part: dict[str, Any], names: dict[str, list]) -> None:
+    scan = task.nodules[0].scan
+    shape = tuple(part["shapes"][0].tolist())
+    volume = Volume(str(task.folder), "dicom", shape, f"{scan.patient}-scan{scan.scan_id}")
+    names["case_ids"] += part["case_ids"].tolist()
+    names["patients"] += [scan.patient] * len(part["case_ids"])
+    names["spacing"] += part["spacing"].tolist()
+    for index, size, offset in zip(part["indices"], part["sizes"], part["offsets"], strict=True):
+        names["places"].append(
+            Place(volume, int(index), tuple(size.tolist()), tuple(offset.tolist()))
+        )
+
+
+def _described(names: dict[str, list], config: LidcConfig, notes: dict[str, Any]) -> Dataset:
+    """The data set without its arrays."""
+    places = np.empty(len(names["places"]), object)
+    places[:] = names["places"]
+    return Dataset(
+        images=np.zeros((0, config.crop, config.crop, 1), np.int16),
+        masks=np.zeros((0, MAX_READERS, config.crop, config.crop, 1), np.uint8),
+        annotated=np.zeros((0, MAX_READERS), bool),
+        raters=reader_names(),
+        case_ids=np.array(names["case_ids"]),
+        patients=np.array(names["patients"]),
+        group_by="patient_ids",
+        spacing=np.array(names["spacing"]),
+        source="lidc",
+        image_kind="ct",
+        notes=notes,
+        places=places,
+        rater_order="area",
+    )
+
+
+def reader_names() -> tuple[str, ...]:
+    """The slots of LIDC's anonymous readers."""
+    return tuple(f"reader{slot + 1}" for slot in range(MAX_READERS))

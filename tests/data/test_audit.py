@@ -1,0 +1,137 @@
+"""The audit against closed forms: sizes, agreement, STAPLE, and slots that mean nothing."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+import SimpleITK
+from test_cli import run
+
+from keras_proseg.data.audit import STAPLE_MARGIN, audit_dataset
+from keras_proseg.data.audit_report import report, verdict, write_audit
+from keras_proseg.data.dataset import Dataset, rank_by_area
+from keras_proseg.errors import ProSegError, UsageError
+
+SIZE = 24
+
+
+def squares(sides, **columns):
+    """Squares of the given sides (N, R) with one corner in common; side 0 is an empty mask."""
+    rows, there = np.mgrid[:SIZE, :SIZE]
+    far = np.maximum(rows, there)[None, None] - 4
+    masks = ((far < np.array(sides)[..., None, None]) & (np.minimum(rows, there) >= 4)).astype(
+        np.uint8
+    )
+    images = np.random.default_rng(0).normal(size=(len(masks), SIZE, SIZE, 1))
+    return Dataset.from_arrays(images, masks, **columns)
+
+
+def test_closed_forms():
+    annotated = np.array([[1, 1, 1], [1, 1, 0], [1, 1, 1]], bool)
+    sides = [[2, 4, 4], [0, 4, 4], [0, 0, 0]]
+    dataset = squares(sides, annotated=annotated, raters=["a", "b", "c"])
+    summary = audit_dataset(dataset).summary
+    assert summary["pairs"]["a / b"] == {"dice": pytest.approx((0.4 + 0 + 1) / 3), "cases": 3}
+    assert summary["pairs"]["b / c"] == {"dice": 1.0, "cases": 2}
+    raters = summary["raters"]
+    assert (raters["c"]["cases"], raters["c"]["missing"]) == (2, 1)
+    assert raters["a"]["empty"] == pytest.approx(2 / 3)
+    assert raters["a"]["size"] == pytest.approx((4 / 12 + 0) / 2)  # the mean area is 12, then 8
+    assert raters["b"]["size"] == pytest.approx((16 / 12 + 2) / 2)
+    assert summary["patterns"] == {"a, b, c": 2, "a, b": 1}
+    assert (summary["cases"], summary["patients"]) == (3, 3)
+    low, high = raters["a"]["size_ci"]
+    assert low <= raters["a"]["size"] <= high
+
+
+def test_the_most_disputed_come_first():
+    audit = audit_dataset(squares([[4, 4], [2, 8], [3, 4], [0, 5]]))
+    assert audit.disputed.tolist() == [3, 1, 2, 0]
+    assert audit.agreement[1] == pytest.approx(2 * 4 / (4 + 64))
+
+
+def test_staple_is_simpleitks_near_the_outlines():
+    dataset = squares([[5, 6, 9]])
+    summary = audit_dataset(dataset).summary
+    high = min(SIZE, 4 + 9 + STAPLE_MARGIN)
+    masks = dataset.masks[0, :, :high, :high, 0]
+    staple = SimpleITK.STAPLEImageFilter()
+    staple.SetForegroundValue(1)
+    staple.Execute([SimpleITK.GetImageFromArray(np.ascontiguousarray(mask)) for mask in masks])
+    found = [row["sensitivity"] for row in summary["raters"].values()]
+    np.testing.assert_allclose(found, staple.GetSensitivity())
+    found = [row["specificity"] for row in summary["raters"].values()]
+    np.testing.assert_allclose(found, staple.GetSpecificity())
+
+
+def test_named_raters_are_told_from_shuffled_slots():
+    rng = np.random.default_rng(0)
+    sides = np.clip(np.round(rng.normal([5, 7, 10], 1, (40, 3))), 1, 18)
+    named = audit_dataset(squares(sides)).summary["identity"]
+    assert not named["meaningless"]
+    assert named["p_value"] == pytest.approx(0.001)
+    assert named["explained"] > 0.5
+    shuffled = rng.permuted(sides, axis=1)
+    slots = audit_dataset(squares(shuffled)).summary["identity"]
+    assert slots["meaningless"]
+    assert "Apparently not" in verdict(slots)
+    assert "--rater-order area" in verdict(slots)
+    ranked = rank_by_area(squares(shuffled))
+    assert "ranks of size" in verdict(audit_dataset(ranked).summary["identity"])
+    few = audit_dataset(squares(sides[:2])).summary["identity"]
+    assert few["meaningless"] is None
+    assert "Too few patients" in verdict(few)
+
+
+def test_shuffled_slots_are_seldom_taken_for_persons():
+    """The permutation test holds its level: about 5 % of shuffled data sets below 0.05."""
+    from keras_proseg.data.audit import _identity
+
+    rng = np.random.default_rng(1)
+    dataset = squares([[3, 4, 5]])
+    values = [
+        _identity(dataset, rng.permuted(np.tile([0.7, 1.0, 1.3], (12, 1)), axis=1), seed)
+        for seed in range(60)
+    ]
+    assert sum(v["p_value"] < 0.05 for v in values) <= 8
+
+
+def test_report_command(tmp_path, arrays):
+    path = tmp_path / "x.npz"
+    np.savez(path, **arrays, patient_ids=np.arange(24) // 2, rater_ids=["ann", "bob", "cy"])
+    done = run("data", "audit", path, "--out", tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    assert "Yes, as far as size tells" in done.output
+    text = (tmp_path / "out" / "audit.md").read_text()
+    assert "| ann | 24 | 0 |" in text
+    for name in ("size", "agreement", "disputed"):
+        assert f"]({name}.png)" in text
+        assert (tmp_path / "out" / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
+    assert json.loads((tmp_path / "out" / "audit.json").read_text())["cases"] == 24
+    again = run("data", "audit", path, "--out", tmp_path / "out")
+    assert again.exit_code == 2
+    assert "new or empty" in again.output
+
+
+def test_one_rater_and_empty_masks_make_a_report(tmp_path):
+    path = write_audit(squares([[0], [3]]), tmp_path / "one")
+    assert "nan" in path.read_text()
+    write_audit(squares([[0, 0], [0, 0]]), tmp_path / "empty")
+    with pytest.raises(UsageError, match="new or empty folder"):
+        write_audit(squares([[1]]), tmp_path / "one")
+
+
+def test_many_patterns_are_summed_up():
+    rng = np.random.default_rng(0)
+    annotated = rng.random((60, 6)) < 0.7
+    annotated[:, 0] = True
+    summary = audit_dataset(squares(np.full((60, 6), 4), annotated=annotated)).summary
+    assert "other sets" in report(summary)
+    assert sum(summary["patterns"].values()) == 60
+
+
+def test_without_simpleitk(monkeypatch):
+    monkeypatch.setitem(sys.modules, "SimpleITK", None)
+    with pytest.raises(ProSegError, match=r"keras-proseg\[data\]"):
+        audit_dataset(squares([[1, 2]]))

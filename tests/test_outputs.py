@@ -1,0 +1,225 @@
+"""What is written is what was predicted, in place: NIfTI, PNG, npz, DICOM-SEG."""
+
+import shutil
+import subprocess
+import sys
+
+import highdicom
+import nibabel
+import numpy as np
+import pytest
+import source_files as files
+from dicom_files import write_series, write_slice
+from PIL import Image
+from test_cli import run
+
+from keras_proseg.config import DataConfig
+from keras_proseg.data import dicom_seg
+from keras_proseg.data.places import Place, Volume
+from keras_proseg.data.sources import read_dataset
+from keras_proseg.errors import ProSegError, UsageError
+from keras_proseg.images import sample_file
+from keras_proseg.outputs import save_masks
+
+
+@pytest.fixture(scope="module")
+def content():
+    return files.cases()
+
+
+def predicted(model, dataset):
+    """(N, R, H, W, K) bool."""
+    return model.moments_in_chunks(np.asarray(dataset.images))[0] > 0.5
+
+
+def test_nifti_masks_come_back_as_a_source(tiny_model, content, tmp_path):
+    path = files.write_manifest(tmp_path / "in", content, volume=3)
+    dataset = read_dataset(str(path))
+    written = save_masks(tiny_model, dataset, tmp_path / "out")
+    assert len(written) == 6 * 3
+    expected = predicted(tiny_model, dataset)
+    for rater in tiny_model.raters:
+        saved = nibabel.load(tmp_path / "out" / "case2" / f"mask-{rater}.nii.gz")
+        np.testing.assert_allclose(saved.affine, files.AFFINE, atol=1e-6)
+        np.testing.assert_allclose(saved.header.get_zooms(), (0.6, 0.7, 2.5), rtol=1e-6)
+        found = np.moveaxis(np.asarray(saved.dataobj), 2, 0)
+        np.testing.assert_array_equal(
+            found, expected[6:9, tiny_model.raters.index(rater), ..., 0]
+        )  # fmt: skip
+        image = tmp_path / "in" / "images" / "case2.nii.gz"
+        files.save_nifti(
+            tmp_path / "out" / "case2" / "image.nii.gz", np.asarray(nibabel.load(image).dataobj)
+        )
+    for case in (0, 1, 3, 4, 5):
+        shutil.rmtree(tmp_path / "out" / f"case{case}")
+    again = read_dataset(str(tmp_path / "out"))
+    np.testing.assert_array_equal(again.masks, expected[6:9])
+
+
+def test_masks_of_cropped_and_resampled_cases_lie_in_place(tiny_model, content, tmp_path):
+    path = files.write_manifest(tmp_path / "in", content)
+    cropped = read_dataset(str(path), DataConfig(fit="crop", size=24))
+    save_masks(tiny_model, cropped, tmp_path / "out")
+    whole = np.asarray(nibabel.load(tmp_path / "out" / "case3" / "mask-cy.nii.gz").dataobj)
+    assert whole.shape == (32, 32)
+    np.testing.assert_array_equal(whole[4:28, 4:28], predicted(tiny_model, cropped)[3, 2, ..., 0])
+    whole[4:28, 4:28] = 0
+    assert not whole.any()
+    padded = read_dataset(str(path), DataConfig(fit="crop", size=40))
+    save_masks(tiny_model, padded, tmp_path / "padded")
+    whole = np.asarray(nibabel.load(tmp_path / "padded" / "case3" / "mask-cy.nii.gz").dataobj)
+    expected = predicted(tiny_model, padded)[3, 2, 4:36, 4:36, 0]
+    np.testing.assert_array_equal(whole, expected)
+
+
+def test_resampling_there_and_back_moves_nothing():
+    """A disc drawn on a finer grid comes back at its centre and with its area."""
+    rows, columns = np.mgrid[:60, :60]
+    fine = (np.hypot(rows - 40, columns - 24) < 10).astype(float)
+    place = Place(Volume("x", ".nii", (1, 30, 30), "x"), 0, (60, 60))
+    back = place.restore(fine) > 0.5
+    np.testing.assert_allclose(np.argwhere(back).mean(axis=0), [19.75, 11.75], atol=0.2)
+    assert back.sum() == pytest.approx(np.pi * 25, rel=0.1)
+
+
+def test_png_and_npz_masks(tiny_model, content, tmp_path):
+    root = files.write_png(tmp_path / "in", content)
+    dataset = read_dataset(str(root))
+    save_masks(tiny_model, dataset, tmp_path / "out")
+    expected = predicted(tiny_model, dataset)
+    with Image.open(tmp_path / "out" / "case4" / "mask-bob.png") as picture:
+        np.testing.assert_array_equal(np.asarray(picture), expected[4, 1, ..., 0] * 255)
+    path = files.write_pickle(tmp_path / "data.pickle", content)
+    dataset = read_dataset(str(path), DataConfig(rater_order="given"))
+    (written,) = save_masks(tiny_model, dataset, tmp_path / "npz")
+    stored = np.load(written)
+    np.testing.assert_array_equal(stored["masks"], predicted(tiny_model, dataset))
+    assert stored["case_ids"].tolist() == list(content)
+    assert stored["rater_ids"].tolist() == list(tiny_model.raters)
+
+
+def test_a_case_may_not_leave_the_folder(tiny_model, tmp_path):
+    content = {"a": next(iter(files.cases(1).values()))}
+    path = files.write_manifest(tmp_path / "in", content)
+    path.write_text(path.read_text().replace("\na,", "\n../../a,"))
+    with pytest.raises(ProSegError, match="a plain name. Received: ../../a"):
+        save_masks(tiny_model, read_dataset(str(path)), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    assert [p.name for p in tmp_path.iterdir()] == ["in"]
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "x").touch()
+    with pytest.raises(UsageError, match="new or empty folder"):
+        save_masks(tiny_model, read_dataset(str(path)), tmp_path / "full")
+
+
+@pytest.fixture
+def series(tmp_path):
+    """A series of 5 slices whose discs wander, in HU."""
+    rows, columns = np.mgrid[:32, :32]
+    discs = np.stack([np.hypot(rows - 10 - 2 * z, columns - 14) < 7 for z in range(5)])
+    return write_series(tmp_path / "series", (discs * 100).astype(np.int16)), discs * 100
+
+
+def segments(path, source, where):
+    """What a viewer would lay over the slices: (Z, H, W, L)."""
+    seg = highdicom.seg.segread(path)
+    uids = [dataset.SOPInstanceUID for dataset in source]
+    found = seg.get_pixels_by_source_instance(uids, ignore_spatial_locations=where)
+    return seg, found
+
+
+def by_position(folder):
+    import pydicom
+
+    source = [pydicom.dcmread(path) for path in folder.glob("*.dcm")]
+    return sorted(source, key=lambda dataset: float(dataset.ImagePositionPatient[2]))
+
+
+def test_samples_of_a_series_are_a_segmentation_in_place(tiny_run, tiny_model, series, tmp_path):
+    folder, units = series
+    sample_file(tiny_run.path, folder, tmp_path / "out", "bob", 3, seed=2)
+    expected = tiny_model.sample(units[..., None], "bob", 3, 2) > 0.5
+    assert expected.any(axis=(0, 2, 3, 4)).all()
+    seg, found = segments(tmp_path / "out" / "masks.dcm", by_position(folder), False)
+    np.testing.assert_array_equal(found, np.moveaxis(expected[..., 0], 1, 3))
+    described = [seg.get_segment_description(n) for n in seg.segment_numbers]
+    assert [d.segment_label for d in described] == [f"rater bob, sample00{k}" for k in (1, 2, 3)]
+    assert {d.SegmentAlgorithmType for d in described} == {"AUTOMATIC"}
+    (algorithm,) = {d.algorithm_identification.name for d in described}
+    assert "ProSeg" in algorithm
+    source = by_position(folder)[0]
+    assert seg.FrameOfReferenceUID == source.FrameOfReferenceUID
+    assert seg.ReferencedSeriesSequence[0].SeriesInstanceUID == source.SeriesInstanceUID
+    plane = seg.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+    assert [float(s) for s in plane.PixelSpacing] == [0.6, 0.7]
+    stored = np.load(tmp_path / "out" / "probabilities.npz")["probabilities"]
+    np.testing.assert_array_equal(stored > 0.5, expected)
+
+
+def test_a_single_slice_and_pydicoms_own(tiny_run, tiny_model, series, tmp_path):
+    from pydicom.data import get_testdata_file
+
+    path = get_testdata_file("CT_small.dcm")
+    done = run("sample", tiny_run.path, path, "--out", tmp_path / "ct", "--num-samples", 2)
+    assert done.exit_code == 0, done.output
+    assert "masks.dcm" in done.output
+    empty = write_series(tmp_path / "empty", np.full((2, 32, 32), -1000, np.int16))
+    sample_file(tiny_run.path, empty, tmp_path / "out", None, 2)
+    assert (tmp_path / "out" / "masks.dcm").is_file()
+
+
+def test_raters_predicted_on_ct_are_one_segmentation(tiny_model, series, tmp_path):
+    """A crop of a series, as lidc hands it over: one segment per rater, at the crop's place."""
+    from keras_proseg.data.dataset import Dataset
+
+    folder, units = series
+    volume = Volume(str(folder), "dicom", (5, 32, 32), "P1-scan1")
+    rows = [1, 2, 3]
+    places = np.empty(3, object)
+    places[:] = [Place(volume, z, (32, 32), (4, 6)) for z in rows]
+    images = units[rows, 4:28, 6:30, None].astype(np.float32)
+    masks = np.ones((3, 3, 24, 24), np.uint8)
+    dataset = Dataset.from_arrays(images, masks, places=places)
+    (written,) = save_masks(tiny_model, dataset, tmp_path / "out")
+    assert written == tmp_path / "out" / "P1-scan1" / "masks.dcm"
+    source = by_position(folder)
+    seg = highdicom.seg.segread(written)
+    labels = [seg.get_segment_description(n).segment_label for n in seg.segment_numbers]
+    assert labels == list(tiny_model.raters)
+    found = seg.get_pixels_by_source_instance([source[z].SOPInstanceUID for z in rows])
+    expected = np.zeros_like(found)
+    expected[:, 4:28, 6:30] = np.moveaxis(predicted(tiny_model, dataset)[..., 0], 1, 3)
+    np.testing.assert_array_equal(found, expected)
+    (folder / "000.dcm").unlink()
+    with pytest.raises(ProSegError, match=r"must be \(5, 32, 32\)"):
+        save_masks(tiny_model, dataset, tmp_path / "again")
+
+
+def test_what_a_segmentation_needs(tmp_path, monkeypatch):
+    import pydicom
+
+    write_slice(tmp_path / "a.dcm", np.zeros((8, 8)), (0, 0, 1), 1, FrameOfReferenceUID=None)
+    source = [pydicom.dcmread(tmp_path / "a.dcm")]
+    masks = np.ones((1, 8, 8, 1), np.uint8)
+    with pytest.raises(ProSegError, match="whole headers of one series"):
+        dicom_seg.write_segmentation(tmp_path / "seg.dcm", source, masks, ["ann"])
+    monkeypatch.setitem(sys.modules, "highdicom", None)
+    with pytest.raises(ProSegError, match=r"keras-proseg\[data\]"):
+        dicom_seg.write_segmentation(tmp_path / "seg.dcm", source, masks, ["ann"])
+
+
+def test_evaluate_command_saves_masks(tiny_run, tiny_npz, tmp_path):
+    done = run(
+        "evaluate", tiny_run.path, "--num-samples", 2, "--save-masks", tmp_path / "masks",
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "masks" / "masks.npz").is_file()
+
+
+def test_reading_dicom_imports_no_backend():
+    code = (
+        "import sys, keras_proseg.data.lidc_scans, keras_proseg.data.dicom_seg;"
+        "print(*({'keras', 'tensorflow', 'jax', 'torch'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
