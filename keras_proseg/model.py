@@ -93,7 +93,7 @@ class ProSeg(Bound, Sampling, TrainStep, keras.Model):
         """A trained model that ships with the package.
 
         Args:
-            name: `"lidc"` (pulmonary nodules on CT; its card says what for).
+            name: one of `keras_proseg.pretrained.names()`; none ships yet.
 
         Raises:
             UsageError: no such model.
