@@ -52,7 +52,7 @@ def test_learning_finds_the_discs_and_the_raters(tmp_path):
     assert summary["dice_rater"] > 0.75
     assert summary["ged"] < 0.5
     assert len(rows) == 8
-    with pytest.raises(UsageError, match="trained on arrays"):
+    with pytest.raises(UsageError, match="give the data"):
         resume(run.path)
     changed = Dataset.from_arrays(**tiny_arrays(60, seed=9), patients=np.arange(60) // 2)
     with pytest.raises(ProSegError, match="changed data"):
