@@ -1,0 +1,44 @@
+"""Every default of the package, once; standard library only.
+
+`ModelConfig` is what a saved model carries, `TrainConfig` what a run records beside it.
+"""
+
+from keras_proseg.config.data import DATA_CHOICES, DataConfig, default_rater_order
+from keras_proseg.config.export import EXPORT_CHOICES, ExportConfig
+from keras_proseg.config.model import (
+    CHOICES,
+    LEAST_CONCENTRATION,
+    IntensityConfig,
+    ModelConfig,
+    with_intensity,
+)
+from keras_proseg.config.presets import PUBLISHED_MODEL, PUBLISHED_TRAIN, preset_configs, to_dict
+from keras_proseg.config.training import (
+    DEFAULT_MINUTES,
+    PRECISIONS,
+    PRESETS,
+    ROTATIONS,
+    TrainConfig,
+)
+
+__all__ = [
+    "CHOICES",
+    "DATA_CHOICES",
+    "DEFAULT_MINUTES",
+    "EXPORT_CHOICES",
+    "LEAST_CONCENTRATION",
+    "PRECISIONS",
+    "PRESETS",
+    "PUBLISHED_MODEL",
+    "PUBLISHED_TRAIN",
+    "ROTATIONS",
+    "DataConfig",
+    "ExportConfig",
+    "IntensityConfig",
+    "ModelConfig",
+    "TrainConfig",
+    "default_rater_order",
+    "preset_configs",
+    "to_dict",
+    "with_intensity",
+]

@@ -1,0 +1,20 @@
+"""What every configuration checks of its fields."""
+
+from typing import Any
+
+from keras_proseg.errors import UsageError
+
+
+def check_above_zero(config: Any, names: tuple[str, ...]) -> None:
+    """Raises unless the fields `names` are None or above 0."""
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and not value > 0:
+            raise UsageError(f"`{name}` must be above 0. Received: {value}")
+
+
+def check_choice(name: str, value: Any, allowed: tuple[Any, ...]) -> None:
+    """Raises unless `value` is one of `allowed`."""
+    if value not in allowed:
+        shown = ", ".join(str(a) for a in allowed if a is not None)
+        raise UsageError(f"`{name}` must be one of {shown}. Received: {value}")

@@ -1,0 +1,72 @@
+"""How a source becomes a data set."""
+
+from dataclasses import dataclass
+
+from keras_proseg.config.checks import check_above_zero, check_choice
+from keras_proseg.errors import UsageError
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """How a source becomes a data set.
+
+    Attributes:
+        rater_order: `"area"`, `"given"`, or None for the source's own default.
+        spacing: resample images to this pixel spacing, in mm; None keeps that of the files.
+        fit: images of different sizes are refused (`"exact"`), padded to the largest (`"pad"`),
+            cut or padded about their centre to `size` (`"crop"`), or resampled to it, their
+            proportions kept (`"resample"`).
+        size: height and width in pixels, of `fit` crop and resample.
+        window_center: middle of the window that intensities are clipped to, in HU; with
+            `window_width`. CT has one by default (-400, 1600), other images none.
+        window_width: its width, in HU.
+        slices: of volumes, `"all"` slices or the ones `"drawn"` on by any rater.
+        min_raters: (lidc) nodules outlined by fewer readers are left out.
+        images: (lidc) `"auto"`, `"ct"` or `"phantom"`.
+        dicom: (lidc) folder of the DICOM download.
+        limit: (lidc) only so many nodules, for quick trials.
+        crop: (lidc) height and width of the images in pixels.
+        unit: (lidc) the `"slices"` somebody drew on, or whole nodules as `"volumes"`: with
+            `spacing` isotropic, and two slices more at either end.
+        workers: (lidc) processes that read scans.
+    """
+
+    rater_order: str | None = None
+    spacing: float | None = None
+    fit: str = "exact"
+    size: int | None = None
+    window_center: float | None = None
+    window_width: float | None = None
+    slices: str = "all"
+    min_raters: int = 4
+    images: str = "auto"
+    dicom: str | None = None
+    limit: int | None = None
+    crop: int = 128
+    unit: str = "slices"
+    workers: int = 1
+
+    def __post_init__(self) -> None:
+        check_choice("rater_order", self.rater_order, (*DATA_CHOICES["rater_order"], None))
+        for name in ("fit", "slices", "images", "unit"):
+            check_choice(name, getattr(self, name), DATA_CHOICES[name])
+        check_above_zero(self, ("spacing", "size", "limit", "workers", "window_width"))
+        if (self.window_center is None) != (self.window_width is None):
+            raise UsageError(
+                "`window_center` and `window_width` must come together. "
+                f"Received: {self.window_center}, {self.window_width}"
+            )
+
+
+DATA_CHOICES: dict[str, tuple[str, ...]] = {
+    "rater_order": ("area", "given"),
+    "fit": ("exact", "pad", "crop", "resample"),
+    "slices": ("all", "drawn"),
+    "images": ("auto", "ct", "phantom"),
+    "unit": ("slices", "volumes"),
+}
+
+
+def default_rater_order(source: str | None) -> str:
+    """`"area"` for lidc, whose readers are anonymous: their slots mean nothing across scans."""
+    return "area" if source == "lidc" else "given"

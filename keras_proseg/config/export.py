@@ -1,0 +1,44 @@
+"""One export of a run."""
+
+from dataclasses import dataclass
+
+from keras_proseg.config.checks import check_choice
+from keras_proseg.errors import UsageError
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """One export of a run.
+
+    Attributes:
+        format: `"saved_model"` (TensorFlow Serving), `"onnx"` or `"litert"`.
+        version: of the model; None for the one after the highest there is.
+        num_samples: S of the signature `sample`.
+        precision: of the weights: `"float32"`, or (litert) `"float16"` or `"int8"`.
+        height: (litert) of every image; (saved_model) of the images that warm the server up.
+        width: likewise.
+    """
+
+    format: str = "saved_model"
+    version: int | None = None
+    num_samples: int = 16
+    precision: str = "float32"
+    height: int = 128
+    width: int = 128
+
+    def __post_init__(self) -> None:
+        for name, allowed in EXPORT_CHOICES.items():
+            check_choice(name, getattr(self, name), allowed)
+        for name in ("version", "num_samples", "height", "width"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UsageError(f"`{name}` must be at least 1. Received: {value}")
+        if self.precision != "float32" and self.format != "litert":
+            text = "`precision` must be float32 unless the format is litert."
+            raise UsageError(f"{text} Received: {self.precision}")
+
+
+EXPORT_CHOICES = {
+    "format": ("saved_model", "onnx", "litert"),
+    "precision": ("float32", "float16", "int8"),
+}

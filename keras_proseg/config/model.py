@@ -1,0 +1,145 @@
+"""The network and its bound: what a saved model carries."""
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from keras_proseg.config.checks import check_choice
+from keras_proseg.errors import UsageError
+
+LEAST_CONCENTRATION = 1e-3  # of a Dirichlet: below it float32 gamma draws underflow to 0 / 0
+
+
+@dataclass(frozen=True)
+class IntensityConfig:
+    """How raw pixels become the network's input.
+
+    Attributes:
+        mode: `"divide"` (x / scale), `"window"` (clip to center +- width / 2, onto [-1, 1]) or
+            `"zscore"` ((x - mean) / std of the training images).
+        scale: divisor of `"divide"`.
+        center: middle of the window, in HU.
+        width: width of the window, in HU.
+        mean: subtracted by `"zscore"`.
+        std: divides in `"zscore"`.
+    """
+
+    mode: str = "zscore"
+    scale: float = 255.0
+    center: float = -400.0
+    width: float = 1600.0
+    mean: float = 0.0
+    std: float = 1.0
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The network and its bound.
+
+    Attributes:
+        raters: R names.
+        num_classes: K, overlapping structures.
+        image_channels: C.
+        backbone: `"light"` or `"resnet34"`.
+        width: channels at full resolution; doubled at each of the levels below.
+        depth: number of levels of the light backbone (24 to 96 channels as it stands).
+        stem: the light backbone works on the image folded by this factor (1: full resolution).
+        preference_size: T; None for 2 R.
+        preference_start: raw concentrations at the start, (own slots, other slots).
+        preference_mode: tau is concatenated (`"concat"`) or scales and shifts features (`"film"`).
+        ambiguity_size: D, channels of z.
+        ambiguity_stride: z is drawn on a grid of this stride and upsampled (1: per pixel).
+        ambiguity_per_rater: q(z|x,r) as released, instead of q(z|x).
+        ambiguity_start_scale: standard deviation of q(z|x) at the start.
+        decoder_width: channels of the mask decoder.
+        decoder_features: the mask decoder also sees the image features, not z alone.
+        image_decoder: `"light"`, `"unet"` or `"none"`.
+        image_scale: standard deviation of p(x|z), in scaled intensities.
+        reduction: what is minimised are means over pixels (`"mean"`) or nats per image (`"sum"`).
+        nll_weight: weight of the Bernoulli term.
+        dice_weight: weight of the soft Dice.
+        dice_background: soft Dice over foreground and background.
+        energy_weight: weight of the energy score of a rater's draws (soft IoU distance).
+        image_weight: weight of the image term.
+        rater_weight: weight of the rater term (nats).
+        beta_tau: weight of KL(q(tau|r) || p(tau)) (nats).
+        beta_z: weight of KL(q(z|x) || p(z)).
+        mask_l2: L2 penalty on the mask decoder's kernels.
+        raters_per_step: annotated raters of an image in one step; None for all.
+        draws_per_step: draws of tau and z per image in one step.
+        mean_samples: draws behind `predict_rater`, `uncertainty` and the call, per rater.
+        diverse: how `rater=None` draws: `"mixture"` (r uniform, tau ~ q(tau|r)) or `"prior"`.
+        max_bad_steps: so many non-finite steps in a row stop the training.
+        intensity: scaling of raw pixels.
+    """
+
+    raters: tuple[str, ...] = ("rater1",)
+    num_classes: int = 1
+    image_channels: int = 1
+    backbone: str = "light"
+    width: int = 12
+    depth: int = 4
+    stem: int = 2
+    preference_size: int | None = None
+    preference_start: tuple[float, float] = (8.0, 0.1)
+    preference_mode: str = "film"
+    ambiguity_size: int = 4
+    ambiguity_stride: int = 8
+    ambiguity_per_rater: bool = False
+    ambiguity_start_scale: float = 1.0
+    decoder_width: int = 16
+    decoder_features: bool = True
+    image_decoder: str = "light"
+    image_scale: float = 1.0
+    reduction: str = "mean"
+    nll_weight: float = 12.0
+    dice_weight: float = 0.5
+    dice_background: bool = False
+    energy_weight: float = 0.5
+    image_weight: float = 0.01
+    rater_weight: float = 0.1
+    beta_tau: float = 0.001
+    beta_z: float = 0.01
+    mask_l2: float = 0.0
+    raters_per_step: int | None = None
+    draws_per_step: int = 2
+    mean_samples: int = 8
+    diverse: str = "mixture"
+    max_bad_steps: int = 20
+    intensity: IntensityConfig = field(default_factory=IntensityConfig)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "raters", tuple(self.raters))
+        object.__setattr__(self, "preference_start", tuple(self.preference_start))
+        if isinstance(self.intensity, dict):
+            object.__setattr__(self, "intensity", IntensityConfig(**self.intensity))
+        for name, allowed in CHOICES.items():
+            check_choice(name, getattr(self, name), allowed)
+        check_choice("intensity.mode", self.intensity.mode, ("divide", "window", "zscore"))
+        for name in _POSITIVE:
+            if getattr(self, name) < 1:
+                raise UsageError(f"`{name}` must be at least 1. Received: {getattr(self, name)}")
+        if not self.raters or len(set(self.raters)) != len(self.raters):
+            raise UsageError(f"`raters` must be distinct names. Received: {list(self.raters)}")
+
+    @property
+    def tau_size(self) -> int:
+        """T."""
+        return self.preference_size or 2 * len(self.raters)
+
+
+_POSITIVE = (
+    "num_classes", "image_channels", "width", "depth", "stem", "ambiguity_size",
+    "ambiguity_stride", "decoder_width", "draws_per_step", "mean_samples", "max_bad_steps",
+)  # fmt: skip
+CHOICES = {
+    "backbone": ("light", "resnet34"),
+    "preference_mode": ("concat", "film"),
+    "image_decoder": ("light", "unet", "none"),
+    "reduction": ("mean", "sum"),
+    "diverse": ("mixture", "prior"),
+}
+
+
+def with_intensity(config: ModelConfig, **changes: Any) -> ModelConfig:
+    """`config` with fields of its intensity scaling replaced."""
+    return replace(config, intensity=replace(config.intensity, **changes))

@@ -1,0 +1,79 @@
+"""One training run: what it records beside its model."""
+
+from dataclasses import dataclass
+
+from keras_proseg.config.checks import check_above_zero, check_choice
+from keras_proseg.config.data import DataConfig
+from keras_proseg.errors import UsageError
+
+DEFAULT_MINUTES = 3.0
+PRECISIONS = ("float32", "mixed_bfloat16")
+ROTATIONS = ("quarter", "any")
+PRESETS = ("default", "published")
+_ABOVE_ZERO = ("epochs", "steps", "minutes", "batch_size", "devices", "learning_rate")
+
+
+@dataclass(frozen=True)
+class TrainConfig(DataConfig):
+    """One training run, with the settings of its data.
+
+    Attributes:
+        preset: `"default"` or `"published"`.
+        epochs: stop after so many passes over the training cases.
+        steps: stop after so many optimiser steps.
+        minutes: stop after about so many minutes; 3 when no limit is given at all.
+        batch_size: images per step.
+        devices: so many devices share each batch (TensorFlow and JAX).
+        precision: `"float32"`, or `"mixed_bfloat16"`: layers compute in bfloat16 while training;
+            weights, latents and losses stay in float32, and the saved model computes in float32.
+        seed: of weights, order, augmentation and latents.
+        learning_rate: of the network, at its peak.
+        preference_learning_rate: of the rater embedding and classifier.
+        weight_decay: decoupled (AdamW); 0 is Adam.
+        warmup: steps over which the learning rate rises; a cosine takes it to 0 at the last step.
+        clip: bound on the global norm of the gradient; None for none.
+        augment: flips, rotation, intensity.
+        rotation: of the augmentation: `"quarter"` turns, or `"any"` angle.
+        zoom: of the augmentation: standard deviation of the log of the factor.
+        validations: how often at least the validation cases are scored during a run.
+        val_cases: validation cases scored during a run (all of them at its end).
+        val_samples: samples per case of these scores.
+        num_samples: samples per case of the final table.
+    """
+
+    preset: str = "default"
+    epochs: int | None = None
+    steps: int | None = None
+    minutes: float | None = None
+    batch_size: int = 8
+    devices: int = 1
+    precision: str = "float32"
+    seed: int = 0
+    learning_rate: float = 2e-3
+    preference_learning_rate: float = 1e-2
+    weight_decay: float = 1e-4
+    warmup: int = 40
+    clip: float | None = 1.0
+    augment: bool = True
+    rotation: str = "quarter"
+    zoom: float = 0.0
+    validations: int = 6
+    val_cases: int = 48
+    val_samples: int = 8
+    num_samples: int = 16
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice("preset", self.preset, PRESETS)
+        check_choice("rotation", self.rotation, ROTATIONS)
+        check_choice("precision", self.precision, PRECISIONS)
+        check_above_zero(self, _ABOVE_ZERO)
+        if self.batch_size % self.devices:
+            text = f"`batch_size` must be a multiple of {self.devices} devices."
+            raise UsageError(f"{text} Received: {self.batch_size}")
+
+    @property
+    def budget(self) -> dict[str, float]:
+        """The limits in force; the first one reached stops."""
+        given = {n: getattr(self, n) for n in ("epochs", "steps", "minutes") if getattr(self, n)}
+        return given or {"minutes": DEFAULT_MINUTES}
