@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 
-WHOLE = 1e-6  # how far a cosine of a quarter turn may be from 0 or 1
 GAIN, SHIFT = 0.1, 0.1  # standard deviations: of contrast, and of brightness in image deviations
 
 
@@ -57,38 +56,3 @@ def augment(batch: dict[str, Any]) -> dict[str, Any]:
     layers = ops.reshape(layers, (size, height, width, raters, classes))
     masks = ops.transpose(layers, (0, 3, 1, 2, 4))
     return {"image": image, "masks": masks, "annotated": batch["annotated"]}
-
-
-def augment_exactly(batch: dict[str, Any]) -> dict[str, np.ndarray] | None:
-    """`augment` in NumPy, for quarter turns of square images: pixels are moved, none interpolated.
-
-    Returns:
-        The augmented batch; None where an angle or an image is none of these.
-    """
-    height, width = batch["image"].shape[1:3]
-    linear = batch["transform"][:, [0, 1, 3, 4]]
-    whole = np.abs(linear - np.rint(linear)).max() < WHOLE
-    if height != width or not whole:
-        return None
-    turns = np.rint(linear).astype(int)
-    image = np.stack([_turn(own, t) for own, t in zip(batch["image"], turns, strict=True)])
-    masks = [
-        np.stack([_turn(mask, t) for mask in own])
-        for own, t in zip(batch["masks"], turns, strict=True)
-    ]
-    middle = image.mean(axis=(1, 2, 3), keepdims=True)
-    spread = image.std(axis=(1, 2, 3), keepdims=True)
-    image = middle + (image - middle) * batch["gain"] + spread * batch["shift"]
-    return {
-        "image": image,
-        "masks": np.stack(masks).astype(np.float32),
-        "annotated": batch["annotated"],
-    }
-
-
-def _turn(array: np.ndarray, turn: np.ndarray) -> np.ndarray:
-    """array (H, H, ...) moved by x' = a x + b y, y' = c x + d y with a, b, c, d of 0 and +-1."""
-    a, b, c, d = turn
-    if a:
-        return array[::d, ::a]
-    return array.swapaxes(0, 1)[::b, ::c]

@@ -4,8 +4,8 @@ from typing import Any
 
 import keras
 
-from keras_proseg.data.augment import augment, augment_exactly
 from keras_proseg.data.pipeline import COLUMNS, BatchReader
+from keras_proseg.data.warp import augment_arrays
 
 
 class TrainingSequence(keras.utils.PyDataset):
@@ -30,9 +30,4 @@ class TrainingSequence(keras.utils.PyDataset):
         batch = self.reader.batch(step)
         if not self.augmented:
             return {name: batch[name] for name in COLUMNS}
-        batch |= self.reader.augmentation(step)
-        exact = augment_exactly(batch)
-        if exact is not None:
-            return exact
-        batch = augment(batch)
-        return {name: keras.ops.convert_to_numpy(batch[name]) for name in COLUMNS}
+        return augment_arrays(batch | self.reader.augmentation(step))

@@ -1,0 +1,69 @@
+"""The augmentation in NumPy, for backends whose image operations are slow on a CPU."""
+
+from typing import Any
+
+import numpy as np
+
+WHOLE = 1e-6  # how far a cosine of a quarter turn may be from 0 or 1
+
+
+def augment_arrays(batch: dict[str, Any]) -> dict[str, np.ndarray]:
+    """`keras_proseg.data.augment.augment` of NumPy arrays, to float32 rounding.
+
+    Quarter turns of square images move pixels and interpolate none. On two cores about 20 times
+    faster than `keras.ops` under JAX, several hundred times under PyTorch.
+    """
+    height, width = batch["image"].shape[1:3]
+    linear = batch["transform"][:, [0, 1, 3, 4]]
+    whole = np.abs(linear - np.rint(linear)).max() < WHOLE
+    move = _turned if height == width and whole else _warped
+    moved = [
+        move(*case) for case in zip(batch["image"], batch["masks"], batch["transform"], strict=True)
+    ]
+    image = np.stack([own for own, _ in moved])
+    middle = image.mean(axis=(1, 2, 3), keepdims=True)
+    spread = image.std(axis=(1, 2, 3), keepdims=True)
+    return {
+        "image": middle + (image - middle) * batch["gain"] + spread * batch["shift"],
+        "masks": np.stack([own for _, own in moved]).astype(np.float32),
+        "annotated": batch["annotated"],
+    }
+
+
+def _turned(
+    image: np.ndarray, masks: np.ndarray, transform: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    turn = np.rint(transform[[0, 1, 3, 4]]).astype(int)
+    return _turn(image, turn), np.stack([_turn(mask, turn) for mask in masks])
+
+
+def _turn(array: np.ndarray, turn: np.ndarray) -> np.ndarray:
+    """array (H, H, ...) moved by x' = a x + b y, y' = c x + d y with a, b, c, d of 0 and +-1."""
+    a, b, c, d = turn
+    if a:
+        return array[::d, ::a]
+    return array.swapaxes(0, 1)[::b, ::c]
+
+
+def _warped(
+    image: np.ndarray, masks: np.ndarray, transform: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """image (H, W, C) bilinear, masks (R, H, W, K) from the nearest pixel."""
+    height, width = image.shape[:2]
+    rows, columns = np.indices((height, width), np.float32)
+    a, b, across, c, d, down = transform[:6]
+    x = _mirrored(a * columns + b * rows + across, width)
+    y = _mirrored(c * columns + d * rows + down, height)
+    nearest = (y + 0.5).astype(int), (x + 0.5).astype(int)
+    top, left = y.astype(int), x.astype(int)
+    bottom, right = np.minimum(top + 1, height - 1), np.minimum(left + 1, width - 1)
+    right_share, bottom_share = (x - left)[..., None], (y - top)[..., None]
+    upper = image[top, left] * (1 - right_share) + image[top, right] * right_share
+    lower = image[bottom, left] * (1 - right_share) + image[bottom, right] * right_share
+    return upper * (1 - bottom_share) + lower * bottom_share, masks[:, *nearest]
+
+
+def _mirrored(place: np.ndarray, size: int) -> np.ndarray:
+    """Coordinates beyond the image, mirrored at its outermost edges into [0, size - 1]."""
+    place = np.where(place < 0, -place - 1, place) % (2 * size)
+    return np.clip(np.where(place > size - 1, 2 * size - 1 - place, place), 0, size - 1)
