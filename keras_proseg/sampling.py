@@ -8,21 +8,18 @@ from keras import ops
 
 from keras_proseg.data.dataset import require
 from keras_proseg.data.verify import check_images
-from keras_proseg.distributions import standard_normal
+from keras_proseg.drawing import FIXED_SEED, Drawing, key_of
 from keras_proseg.errors import UsageError
 from keras_proseg.trainers import compiled
 
 CHUNK_VALUES = 2**23  # values of the widest tensor of a decoding pass: 32 MB, near a cache's size
-FIXED_SEED = 752
 
 
-class Sampling:
+class Sampling(Drawing):
     """`sample`, `predict_rater` and `uncertainty` over `encode` and `decode`.
 
     An image's answer never depends on what else is in its batch: draws are shared by the batch.
     """
-
-    standard_normal = staticmethod(standard_normal)
 
     def sample(
         self: Any,
@@ -92,51 +89,6 @@ class Sampling:
         maps["mean"] = mean.mean(axis=1)
         return {name: value[0] if single else value for name, value in maps.items()}
 
-    def rater_moments(self: Any, image: Any) -> tuple[Any, Any]:
-        """Mean and variance of each rater's probabilities, both (B, R, H, W, K) tensors."""
-        draws = self.settings.mean_samples
-        image, features, heads = self.encode_raw(image)
-        tau = self.preference.q_tau().sample(draws, _key(FIXED_SEED, 0))
-        moments = []
-        for rater in range(len(self.raters)):
-            z = self._draw_z(heads, np.full(draws, rater), _key(FIXED_SEED, 1), 1.0)
-            probability = ops.sigmoid(self.decode(image, features, z, tau[None, :, rater]))
-            moments.append((ops.mean(probability, axis=1), ops.var(probability, axis=1)))
-        means, variances = zip(*moments, strict=True)
-        return ops.stack(means, axis=1), ops.stack(variances, axis=1)
-
-    def draw(
-        self: Any, image: Any, rater_ids: Any, tau: Any, key: Any, ambiguity_scale: Any
-    ) -> Any:
-        """Probabilities (B, S, H, W, K) for draws of raters (S,) with tau (1, S, T)."""
-        return self.draw_encoded(*self.encode_raw(image), rater_ids, tau, key, ambiguity_scale)
-
-    def draw_encoded(
-        self: Any,
-        image: Any,
-        features: Any,
-        heads: Any,
-        rater_ids: Any,
-        tau: Any,
-        key: Any,
-        ambiguity_scale: Any,
-    ) -> Any:
-        """`draw` from what `encode_raw` gave."""
-        z = self._draw_z(heads, rater_ids, key, ambiguity_scale)
-        return ops.sigmoid(self.decode(image, features, z, tau))
-
-    def draw_tau(self: Any, rater_ids: Any, key: Any) -> Any:
-        """tau (B or 1, S, T) ~ q(tau|r) for raters (B or 1, S); draw s is shared by the batch."""
-        draws = self.preference.q_tau().sample(ops.shape(rater_ids)[1], key)
-        chosen = ops.one_hot(rater_ids, len(self.raters))
-        return ops.sum(draws[None] * chosen[..., None], axis=2)
-
-    def encode_raw(self: Any, image: Any) -> tuple[Any, Any, Any]:
-        """The raw image as a tensor, with its features and heads."""
-        image = ops.cast(image, "float32")
-        features, heads = self.encode(image)
-        return image, features, heads
-
     def moments_in_chunks(self: Any, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """`rater_moments` of a NumPy batch (B, H, W, C), in bounded memory."""
         step = self._images_per_pass(images, self.settings.mean_samples)
@@ -189,21 +141,13 @@ class Sampling:
             if len(rater) != batch:
                 raise UsageError(f"`rater` must name {batch} raters. Received: {len(rater)}")
             ids = np.repeat([[self.rater_index(r)] for r in rater], num, axis=1)
-        return ids, self._compiled("draw_tau")(ops.convert_to_tensor(ids), _key(seed, 0))
+        return ids, self._compiled("draw_tau")(ops.convert_to_tensor(ids), key_of(seed, 0))
 
     def _draw_prior(self: Any, num: int, seed: int) -> tuple[np.ndarray, Any]:
-        tau = self.preference.p_tau().sample(num, _key(seed, 0))
+        tau = self.preference.p_tau().sample(num, key_of(seed, 0))
         logits = np.asarray(ops.convert_to_numpy(self.classifier(tau)))
         noise = np.random.default_rng(seed).gumbel(size=logits.shape)
         return np.argmax(logits + noise, axis=-1)[None], tau[None]
-
-    def _draw_z(self: Any, heads: Any, rater_ids: Any, key: Any, scale: Any) -> Any:
-        """z (B, S, h, w, D) for draws of raters `rater_ids` (S,)."""
-        shape = (ops.shape(rater_ids)[0], *ops.shape(heads)[2:4], self.settings.ambiguity_size)
-        noise = standard_normal(shape, key)[None] * scale
-        if self.settings.ambiguity_per_rater:
-            heads = ops.take(heads, rater_ids, axis=1)
-        return self.ambiguity.q_z(heads).sample(noise)
 
     def _decode_draws(
         self: Any, images: np.ndarray, rater_ids: np.ndarray, tau: Any, seed: int, scale: float
@@ -224,7 +168,7 @@ class Sampling:
                 ids = ops.convert_to_tensor(rater_ids[row, part])
                 # A chunk of draws has noise of its own: part of the key, so never used twice.
                 answer = self._compiled("draw_encoded")(
-                    *encoded, ids, tau[row : row + 1, part], _key(seed, 1 + s), scale
+                    *encoded, ids, tau[row : row + 1, part], key_of(seed, 1 + s), scale
                 )
                 samples[b : b + step, part] = ops.convert_to_numpy(answer)
         return samples
@@ -240,7 +184,3 @@ class Sampling:
         if name not in self._graphs:
             self._graphs[name] = compiled(getattr(self, name))
         return self._graphs[name]
-
-
-def _key(seed: int, salt: int) -> Any:
-    return ops.convert_to_tensor(np.array([seed % 2**31, salt], "int32"))

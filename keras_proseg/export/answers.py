@@ -5,10 +5,10 @@ from typing import Any
 
 import tensorflow as tf
 
+from keras_proseg.drawing import FIXED_SEED
 from keras_proseg.export.moments import Moments
 from keras_proseg.export.passes import PassSizes, flat, in_passes, unflat
 from keras_proseg.export.preferences import Preferences, Z, each, key
-from keras_proseg.sampling import FIXED_SEED
 
 MAPS = ("probability", "total", "between_rater", "boundary")
 

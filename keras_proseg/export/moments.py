@@ -4,9 +4,9 @@ from typing import Any
 
 import tensorflow as tf
 
+from keras_proseg.drawing import FIXED_SEED
 from keras_proseg.export.passes import PassSizes, draws_of_noise, flat, in_passes, unflat
 from keras_proseg.export.preferences import TAU, Z, key
-from keras_proseg.sampling import FIXED_SEED
 
 
 class Moments:

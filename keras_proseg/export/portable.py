@@ -4,9 +4,9 @@ from typing import Any
 
 import tensorflow as tf
 
+from keras_proseg.drawing import FIXED_SEED
 from keras_proseg.export.answers import law_of_total_variance
 from keras_proseg.export.preferences import TAU, Z, key
-from keras_proseg.sampling import FIXED_SEED
 
 
 class Portable:

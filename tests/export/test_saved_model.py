@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_proseg import sampling
+from keras_proseg import drawing, sampling
 from keras_proseg.export import passes
 from keras_proseg.export.answers import Answers
 from keras_proseg.export.preferences import Preferences
@@ -145,11 +145,11 @@ def test_maps_of_many_passes_are_the_moments_of_their_draws(images, monkeypatch)
     monkeypatch.setattr(passes, "AT_ONCE_VALUES", 1)
     answer = maps_of(model, images)
     features, heads = model.encode(images)
-    tau = model.preference.q_tau().sample(3, [sampling.FIXED_SEED, 0])
+    tau = model.preference.q_tau().sample(3, [drawing.FIXED_SEED, 0])
     every = []
     for draw in range(3):
         shape = (1, *heads.shape[2:4], model.settings.ambiguity_size)
-        noise = model.standard_normal(shape, [sampling.FIXED_SEED, 1 + draw])
+        noise = model.standard_normal(shape, [drawing.FIXED_SEED, 1 + draw])
         z = model.ambiguity.q_z(heads).sample(noise[None])
         both = [model.decode(images, features, z, tau[None, draw : draw + 1, r]) for r in (0, 1)]
         every.append(tf.concat(tf.sigmoid(both), axis=2))
