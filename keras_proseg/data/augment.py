@@ -45,14 +45,15 @@ def augment(batch: dict[str, Any]) -> dict[str, Any]:
     batch = {name: ops.convert_to_tensor(value) for name, value in batch.items()}
     image, masks, transform = batch["image"], batch["masks"], batch["transform"]
     # One map for everything: what the edge mirrors into the image it mirrors into the masks.
-    image = ops.image.affine_transform(image, transform, "bilinear", "reflect")
+    # A copy for each call: on PyTorch, Keras 3.15 writes into the transform that it is given.
+    image = ops.image.affine_transform(image, ops.copy(transform), "bilinear", "reflect")
     middle = ops.mean(image, axis=(1, 2, 3), keepdims=True)
     spread = ops.std(image, axis=(1, 2, 3), keepdims=True)
     image = middle + (image - middle) * batch["gain"] + spread * batch["shift"]
     size, raters, height, width, classes = masks.shape
     layers = ops.transpose(ops.cast(masks, "float32"), (0, 2, 3, 1, 4))
     layers = ops.reshape(layers, (size, height, width, -1))
-    layers = ops.image.affine_transform(layers, transform, "nearest", "reflect")
+    layers = ops.image.affine_transform(layers, ops.copy(transform), "nearest", "reflect")
     layers = ops.reshape(layers, (size, height, width, raters, classes))
     masks = ops.transpose(layers, (0, 3, 1, 2, 4))
     return {"image": image, "masks": masks, "annotated": batch["annotated"]}
