@@ -63,15 +63,18 @@ def objective(terms: ElboTerms, config: ModelConfig) -> Any:
 
 def bernoulli_nll(mask: Any, logits: Any) -> Any:
     """-log p(mask|logits), (B, M) nats summed over (B, M, H, W, K)."""
-    nll = ops.relu(logits) - logits * mask + ops.log1p(ops.exp(-ops.abs(logits)))
-    return ops.sum(nll, axis=(2, 3, 4))
+    return ops.sum(ops.softplus(logits) - logits * mask, axis=(2, 3, 4))
 
 
 def soft_dice_loss(mask: Any, probability: Any, background: bool, smooth: float = 1.0) -> Any:
     """1 - soft Dice of (B, M, H, W, K), averaged over classes (and background), (B, M)."""
-    dice = _soft_dice(mask, probability, smooth)
+    overlap = _area(mask * probability)
+    total = _area(mask) + _area(probability)
+    dice = (2 * overlap + smooth) / (total + smooth)
     if background:
-        dice = (dice + _soft_dice(1 - mask, 1 - probability, smooth)) / 2
+        pixels = ops.cast(ops.prod(ops.shape(mask)[2:4]), "float32")
+        rest = (2 * (pixels - total + overlap) + smooth) / (2 * pixels - total + smooth)
+        dice = (dice + rest) / 2
     return 1 - ops.mean(dice, axis=-1)
 
 
@@ -86,7 +89,8 @@ def energy_score(mask: Any, draws: list[Any]) -> Any:
         draws: J tensors of probabilities of the same shape; with one, E d(s, y) alone.
     """
     count = len(draws)
-    score = sum(soft_iou_distance(draw, mask) for draw in draws) / count
+    # Of a mask of 0 and 1 the product is the minimum, and the Dice needs it anyway.
+    score = sum(_iou_distance(draw, mask, draw * mask) for draw in draws) / count
     pairs = [(a, b) for k, a in enumerate(draws) for b in draws[:k]]
     if not pairs:
         return score
@@ -98,9 +102,7 @@ def soft_iou_distance(a: Any, b: Any, smooth: float = 1.0) -> Any:
 
     A metric on [0, 1]^n (Ruzicka), and 1 - IoU for masks; `smooth` pixels are added to both sums.
     """
-    overlap = ops.sum(ops.minimum(a, b), axis=(2, 3))
-    union = ops.sum(ops.maximum(a, b), axis=(2, 3))
-    return ops.mean(1 - (overlap + smooth) / (union + smooth), axis=-1)
+    return _iou_distance(a, b, ops.minimum(a, b), smooth)
 
 
 def gaussian_nll(image: Any, mean: Any, scale: float) -> Any:
@@ -117,11 +119,15 @@ def annotated_mean(values: Any, annotated: Any) -> Any:
     return ops.sum(values, axis=1) / ops.maximum(count, 1.0)
 
 
-def _soft_dice(mask: Any, probability: Any, smooth: float) -> Any:
-    axes = (2, 3)
-    overlap = ops.sum(mask * probability, axis=axes)
-    total = ops.sum(mask, axis=axes) + ops.sum(probability, axis=axes)
-    return (2 * overlap + smooth) / (total + smooth)
+def _iou_distance(a: Any, b: Any, least: Any, smooth: float = 1.0) -> Any:
+    overlap = _area(least)
+    union = _area(a) + _area(b) - overlap
+    return ops.mean(1 - (overlap + smooth) / (union + smooth), axis=-1)
+
+
+def _area(values: Any) -> Any:
+    """Sum over the pixels of (B, M, H, W, K), (B, M, K)."""
+    return ops.sum(values, axis=(2, 3))
 
 
 def _image_constant(config: ModelConfig) -> float:

@@ -30,6 +30,17 @@ def test_soft_dice_of_a_perfect_and_an_opposite_mask():
     assert float(opposite[0, 0]) == pytest.approx(1 - 1 / 65, abs=1e-5)
 
 
+def test_soft_dice_with_the_background_is_the_mean_of_both():
+    probability = RNG.uniform(0, 1, (2, 3, 6, 8, 2)).astype("float32")
+    mask = RNG.integers(0, 2, probability.shape).astype("float32")
+    both = obj.soft_dice_loss(mask, probability, True)
+    parts = [
+        obj.soft_dice_loss(m, p, False)
+        for m, p in [(mask, probability), (1 - mask, 1 - probability)]
+    ]
+    np.testing.assert_allclose(both, sum(parts) / 2, rtol=1e-5)
+
+
 def test_missing_raters_do_not_count():
     values = np.array([[1.0, 5.0], [3.0, np.inf]], "float32")
     annotated = np.array([[True, True], [True, False]])
@@ -59,9 +70,10 @@ def test_soft_iou_distance_of_masks_is_one_minus_iou():
 
 
 def test_energy_score_with_one_draw_is_the_distance_and_with_two_takes_half_their_own():
-    mask, first, second = RNG.uniform(0, 1, (3, 2, 3, 8, 8, 1)).astype("float32")
+    first, second = RNG.uniform(0, 1, (2, 2, 3, 8, 8, 1)).astype("float32")
+    mask = RNG.integers(0, 2, first.shape).astype("float32")
     d = obj.soft_iou_distance
-    np.testing.assert_allclose(obj.energy_score(mask, [first]), d(first, mask))
+    np.testing.assert_allclose(obj.energy_score(mask, [first]), d(first, mask), rtol=1e-5)
     expected = (d(first, mask) + d(second, mask) - d(first, second)) / 2
     np.testing.assert_allclose(obj.energy_score(mask, [first, second]), expected, rtol=1e-5)
 
