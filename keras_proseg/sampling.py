@@ -43,11 +43,13 @@ class Sampling(Drawing):
 
         Raises:
             ProSegError: an image of a wrong shape or not finite.
-            UsageError: an unknown rater, `num_samples` below 1.
+            UsageError: an unknown rater, `num_samples` below 1, `seed` below 0.
         """
         images, single = self._as_batch(image)
         if num_samples < 1:
             raise UsageError(f"`num_samples` must be at least 1. Received: {num_samples}")
+        if seed is not None and seed < 0:
+            raise UsageError(f"`seed` must be at least 0. Received: {seed}")
         seed = int(self._next_seed()) if seed is None else int(seed)
         rater_ids, tau = self._draw_preferences(rater, len(images), num_samples, seed)
         samples = self._decode_draws(images, rater_ids, tau, seed, ambiguity_scale)

@@ -80,8 +80,30 @@ def test_summary_and_evaluate_work(capsys):
 
 
 @pytest.mark.backend
-def test_missing_raters_have_no_part_in_loss_or_gradient():
-    model, data = tiny(), batch()
+@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
+def test_extreme_latents_keep_loss_and_gradient_finite(precision):
+    keras.config.set_dtype_policy(precision)
+    try:
+        model = tiny()
+    finally:
+        keras.config.set_dtype_policy("float32")
+    shape = model.preference.concentration.shape
+    raw = np.resize([1e4, np.log(np.expm1(1e-3)), 1.0], shape)  # of softplus
+    model.preference.concentration.assign(raw)
+    heads = np.resize([100.0, -100.0], model.ambiguity.head.bias.shape)  # means and log-scales
+    model.ambiguity.head.bias.assign(heads)
+    loss, gradients = loss_and_gradients(
+        model, lambda: model.compute_terms_and_loss(batch(), training=False)[1]
+    )
+    assert np.isfinite(loss)
+    for path, gradient in gradients.items():
+        assert np.isfinite(gradient).all(), path
+
+
+@pytest.mark.backend
+@pytest.mark.parametrize("settings", [{}, {"ambiguity_per_rater": True, "raters_per_step": 2}])
+def test_missing_raters_have_no_part_in_loss_or_gradient(settings):
+    model, data = tiny(**settings), batch()
     data["annotated"][:, 2] = False
 
     def loss():
@@ -96,6 +118,10 @@ def test_missing_raters_have_no_part_in_loss_or_gradient():
     rows = gradients[model.preference.concentration.path]
     assert not rows[2].any()
     assert rows[:2].any()
+    if settings:
+        heads = gradients[model.ambiguity.head.bias.path].reshape(3, -1)
+        assert not heads[2].any()
+        assert heads[:2].any()
 
 
 @pytest.mark.backend
@@ -107,6 +133,20 @@ def test_seed_contract():
     assert one.dtype == np.float32
     assert (one != model.sample(image[0], "bob", 4, seed=10)).any()
     assert (model.sample(image[0], "bob", 4) != model.sample(image[0], "bob", 4)).any()
+
+
+@pytest.mark.backend
+def test_images_of_any_type_and_order_in_memory_are_taken():
+    model = tiny()
+    image = np.round(100 * batch(1)["image"])
+    expected = model.sample(image[0], "bob", 2, seed=1)
+    for dtype in (">f4", ">i2", "int64", "float64"):
+        np.testing.assert_array_equal(
+            model.sample(image.astype(dtype)[0], "bob", 2, seed=1), expected
+        )
+    stored = image[:, ::-1, :, :].copy()
+    stored.flags.writeable = False
+    np.testing.assert_array_equal(model.sample(stored[0, ::-1], "bob", 2, seed=1), expected)
 
 
 @pytest.mark.backend
@@ -161,6 +201,8 @@ def test_bad_calls():
     model, image = tiny(), batch(2)["image"]
     with pytest.raises(UsageError, match="num_samples"):
         model.sample(image, 0, 0)
+    with pytest.raises(UsageError, match="`seed` must be at least 0. Received: -1"):
+        model.sample(image, seed=-1)
     with pytest.raises(UsageError, match="name 2 raters"):
         model.sample(image, ["ann"])
     with pytest.raises(UsageError, match="Received: None"):

@@ -67,7 +67,7 @@ def check_arrays(
 
 
 def check_images(images: Any) -> np.ndarray:
-    """Returns `images` (N, H, W, C) as an array of finite numbers.
+    """Returns `images` (N, H, W, C) as an array of finite numbers, in the machine's byte order.
 
     Raises:
         ProSegError: wrong rank, no pixels, no numbers, NaN or infinity.
@@ -84,7 +84,8 @@ def check_images(images: Any) -> np.ndarray:
             "finite",
             f"NaN or infinity in {bad.size} image(s), first {bad[:1]}",
         )
-    return images
+    # PyTorch takes no other; NIfTI and DICOM files may hold it.
+    return images.astype(images.dtype.newbyteorder("="), copy=False)
 
 
 def _shaped_masks(masks: Any, images: np.ndarray) -> np.ndarray:
