@@ -34,13 +34,7 @@ def choose_backend(name: str | None = None) -> str:
     name = name or os.environ.get("KERAS_BACKEND") or "tensorflow"
     if name not in PACKAGES:
         raise UsageError(f"`backend` must be one of {', '.join(PACKAGES)}. Received: {name}")
-    missing = [p for p, module in PACKAGES[name].items() if not _importable(module)]
-    if missing:
-        extra = "" if name == "tensorflow" else f"[{name}]"
-        raise UsageError(
-            f"Backend {name} must be installed: pip install 'keras-proseg{extra}'. "
-            f"Received: no {', '.join(missing)}"
-        )
+    check_installed(name)
     running = sys.modules["keras"].backend.backend() if "keras" in sys.modules else name
     if running != name:
         raise UsageError(
@@ -48,6 +42,17 @@ def choose_backend(name: str | None = None) -> str:
         )
     os.environ["KERAS_BACKEND"] = name
     return name
+
+
+def check_installed(name: str) -> None:
+    """Raises UsageError, with the pip command, unless all that a backend needs can be imported."""
+    missing = [p for p, module in PACKAGES[name].items() if not _importable(module)]
+    if missing:
+        extra = "" if name == "tensorflow" else f"[{name}]"
+        raise UsageError(
+            f"Backend {name} must be installed: pip install 'keras-proseg{extra}'. "
+            f"Received: no {', '.join(missing)}"
+        )
 
 
 def check_devices(count: int, names: Sequence[str]) -> None:

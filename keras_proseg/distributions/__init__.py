@@ -5,6 +5,9 @@ from typing import Any
 
 import keras
 
+from keras_proseg.backends import check_installed
+
+check_installed(keras.backend.backend())  # Keras may run where the distributions' library is absent
 _library = import_module(f"keras_proseg.distributions.{keras.backend.backend()}")
 
 DiagonalNormal: Any = _library.DiagonalNormal

@@ -32,6 +32,27 @@ def test_a_backend_that_is_not_installed_is_one_line_with_the_pip_command(monkey
         choose_backend("jax")
 
 
+def test_a_backend_without_its_distributions_is_one_line_too(monkeypatch):
+    from keras_proseg import distributions
+
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UsageError, match=r"must be installed: pip install 'keras-proseg"):
+        importlib.reload(distributions)
+
+
+@pytest.mark.parametrize(("backend", "absent"), [("jax", "numpyro"), ("torch", "torch")])
+def test_a_command_on_a_backend_that_is_not_installed(backend, absent, monkeypatch):
+    from click.testing import CliRunner
+    from keras_proseg_cli.main import main
+
+    monkeypatch.setitem(sys.modules, absent, None)
+    done = CliRunner().invoke(main, ["evaluate", "run", "--backend", backend])
+    assert done.exit_code == 2
+    assert f"pip install 'keras-proseg[{backend}]'. Received: no " in done.output
+    assert absent in done.output
+    assert done.output.count("\n") == 1
+
+
 @pytest.mark.usefixtures("environment")
 def test_keras_cannot_change_its_backend(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
