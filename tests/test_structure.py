@@ -5,12 +5,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import keras_proseg_cli
 import pytest
 
 import keras_proseg
 
 PACKAGE = Path(keras_proseg.__file__).parent
-BACKENDS = {"tensorflow", "tensorflow_probability", "jax", "numpyro", "torch"}
+BACKENDS = {"tensorflow", "tensorflow_probability", "tf_keras", "jax", "numpyro", "torch"}
 # distributions/ and trainers/ hold one module per backend; tf.data feeds TensorFlow, and every
 # export is a TensorFlow graph first.
 ROOMS = {
@@ -29,7 +30,32 @@ def imported(path):
             found |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             found.add(node.module.split(".")[0])
+        elif isinstance(node, ast.Call) and _name(node.func) in ("import_module", "__import__"):
+            found |= {a.value.split(".")[0] for a in node.args if _is_text(a)}
     return found
+
+
+def _name(function):
+    return getattr(function, "id", getattr(function, "attr", None))
+
+
+def _is_text(node):
+    return isinstance(node, ast.Constant) and isinstance(node.value, str)
+
+
+def test_every_way_to_import_is_seen(tmp_path):
+    file = tmp_path / "file.py"
+    file.write_text(
+        "import torch.nn\ndef f():\n from jax import numpy\n import_module('numpyro.x')\n"
+        " importlib.import_module('tf_keras')\nfrom .torch import x\n"
+    )
+    assert imported(file) == {"torch", "jax", "numpyro", "tf_keras"}
+
+
+def test_the_command_line_names_no_backend():
+    door = Path(keras_proseg_cli.__file__).parent
+    for path in door.glob("*.py"):
+        assert not imported(path) & BACKENDS, path
 
 
 def test_backends_are_named_in_their_rooms_only():
