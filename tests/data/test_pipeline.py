@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -5,6 +7,7 @@ from keras_proseg.config import TrainConfig
 from keras_proseg.data.augment import augment, draw_augmentation
 from keras_proseg.data.dataset import Dataset
 from keras_proseg.data.pipeline import BatchReader, training_pipeline
+from keras_proseg.data.sequence import TrainingSequence
 from keras_proseg.data.warp import augment_arrays
 
 
@@ -95,6 +98,22 @@ def test_the_augmentation_in_numpy_is_that_of_keras(rotation, zoom, width):
     # A place half-way between two pixels may be rounded to either.
     assert (found["masks"] != np.asarray(expected["masks"])).mean() < 2e-4
     np.testing.assert_array_equal(found["annotated"], batch["annotated"])
+
+
+def test_both_feeds_give_equal_batches_for_equal_seeds(reader):
+    quarter = BatchReader(reader.dataset, replace(reader.config, rotation="quarter", zoom=0.0))
+    for each in (quarter, reader):
+        sequence, fed = TrainingSequence(each, 2, True), iter(training_pipeline(each, 2, True))
+        for step, batch in zip(range(3), fed, strict=False):
+            own = sequence[step]
+            assert set(own) == set(batch)
+            np.testing.assert_array_equal(own["annotated"], batch["annotated"])
+            np.testing.assert_allclose(own["image"], batch["image"], atol=0.02)
+            # With any angle a place half-way between two pixels may be rounded to either.
+            different = (own["masks"] != np.asarray(batch["masks"])).mean()
+            assert different == 0 if each is quarter else different < 2e-4
+    other = TrainingSequence(BatchReader(reader.dataset, replace(reader.config, seed=4)), 2, True)
+    assert (other[0]["image"] != sequence[0]["image"]).any()
 
 
 def test_augmentation_off_gives_the_raw_cases(reader):
