@@ -39,7 +39,18 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
         temporary = folder / path.name
         temporary.mkdir()
         yield temporary
+        _to_disk(temporary)
         temporary.replace(path)
+
+
+def _to_disk(folder: Path) -> None:
+    """Else a power cut can leave the new name with empty files under it."""
+    for path in (*folder.rglob("*"), folder):
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 @contextmanager

@@ -1,4 +1,5 @@
 import errno
+import os
 
 import pytest
 
@@ -21,6 +22,18 @@ def test_a_folder_appears_whole(tmp_path):
         (folder / "x").write_text("x")
         assert not (tmp_path / "one").exists()
     assert (tmp_path / "one" / "x").read_text() == "x"
+
+
+def test_a_folder_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    synced = set()
+    monkeypatch.setattr("os.fsync", lambda handle: synced.add(os.fstat(handle).st_ino))
+    with atomic_folder(tmp_path / "one") as folder:
+        (folder / "below").mkdir()
+        (folder / "below" / "x").write_text("x")
+        assert not synced
+    every = [tmp_path / "one", *(tmp_path / "one").rglob("*")]
+    assert len(every) == 3
+    assert synced >= {path.stat().st_ino for path in every}
 
 
 def test_unwritable_and_unreadable(tmp_path):
