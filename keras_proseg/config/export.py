@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from keras_proseg.config.checks import check_choice
 from keras_proseg.errors import UsageError
 
+MOST_VERSION = 2**63 - 1
+
 
 @dataclass(frozen=True)
 class ExportConfig:
@@ -33,6 +35,9 @@ class ExportConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UsageError(f"`{name}` must be at least 1. Received: {value}")
+        if (self.version or 1) > MOST_VERSION:
+            text = f"`version` must be at most {MOST_VERSION}, which a server reads."
+            raise UsageError(f"{text} Received: {self.version}")
         if self.precision != "float32" and self.format != "litert":
             text = "`precision` must be float32 unless the format is litert."
             raise UsageError(f"{text} Received: {self.precision}")

@@ -26,7 +26,7 @@ pad_variable_length_inputs: false
 COMPOSE = """\
 # docker compose up: gRPC on 8500, REST on 8501, of this machine only.
 services:
-  {service}:
+  "{service}":
     image: tensorflow/serving:${{TF_SERVING_TAG:-latest}}
     ports:
       - "127.0.0.1:8500:8500"

@@ -11,9 +11,10 @@ def free_version(base: Path, version: int | None) -> int:
     Raises:
         UsageError: that version exists.
     """
+    names = [path.name for path in base.iterdir()] if base.is_dir() else []
+    taken = {int(name) for name in names if name.isdecimal()}  # a server reads 007 as 7
     if version is None:
-        names = [path.name for path in base.iterdir()] if base.is_dir() else []
-        return 1 + max((int(name) for name in names if name.isdecimal()), default=0)
-    if (base / str(version)).exists():
+        return 1 + max(taken, default=0)
+    if version in taken:
         raise UsageError(f"`--version` must be one that {base} lacks. Received: {version}")
     return version
