@@ -5,6 +5,30 @@ from typing import Any
 PHANTOM = (
     "**Its training pixels are simulated** around real contours: its figures are no results on CT."
 )
+ABOUT = (
+    "Segmentation from many raters (ProSeg, arXiv 2512.00748): the mean probability over raters, "
+    "what each rater would draw, samples, and maps of uncertainty. **Not a medical device.** "
+    "Images unlike those it was trained on (another organ, scanner, pixel spacing or scale of "
+    "intensities) are answered all the same; nothing in the answer warns of them."
+)
+OUTPUTS = {
+    "probability": "that a pixel is inside the outline, 0 to 1: the mean over raters, or of one",
+    "samples": "the same for one outline that somebody might draw, each; above 0.5 is inside",
+    "between_rater": "variance because raters differ: large where they disagree",
+    "boundary": "variance because the image is unclear to any one of them",
+    "total": "their sum",
+}
+IMAGES = {"given": "as the source gives them", "ct": "real CT, in HU", "phantom": "SIMULATED"}
+RANKS = (
+    "no persons: each image's outlines are sorted by area, the first of the raters above draws "
+    "the smallest and the last the largest"
+)
+LEGEND = (
+    "`dice_...` is overlap, from 0 to 1: of samples with outlines, of each rater's prediction with "
+    "the outline of that rater (`dice_rater`). `ged` is the distance between how samples and how "
+    "outlines vary, `brier` and `ece` are errors of the probability: 0 is best."
+)
+CHOSEN = " The training stopped at the weights that did best on them: expect less on others."
 
 
 def model_card(metadata: dict[str, Any]) -> str:
@@ -12,58 +36,76 @@ def model_card(metadata: dict[str, Any]) -> str:
     data = metadata["training"]["data"]
     parts = [
         f"# {metadata['name']}, version {metadata['version']}",
-        "Segmentation from many raters (ProSeg, arXiv 2512.00748): the mean probability over "
-        "raters, what each rater would draw, samples, and maps of uncertainty. "
-        "**Not a medical device.**",
+        ABOUT,
         PHANTOM if data.get("images") == "phantom" else "",
-        "## Input and output",
-        _table(_input(metadata)),
+        "## Input",
+        _table(_input(metadata, data)),
+        "## Output",
+        _table(OUTPUTS),
         "## Training",
         _table(_training(metadata, data)),
         "## Metrics",
-        _metrics(metadata["metrics"]),
+        _metrics(metadata["metrics"], data["source"]),
         "## Versions",
         _table(_versions(metadata["versions"])),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _input(metadata: dict[str, Any]) -> dict[str, Any]:
+def _input(metadata: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
     given = metadata["input"]
     scaling = given["intensity"]
     low, high = scaling["range"]
     details = ", ".join(f"{k} {v:g}" for k, v in scaling.items() if k not in ("mode", "range"))
-    return {
-        "image": f"any height and width, {given['channels']} channel(s), raw intensities, float32",
+    size = "any height and width"
+    if given["height"]:
+        size = f"height {given['height']} and width {given['width']}, no other"
+    rows = {
+        "image": f"{size}, {given['channels']} channel(s), raw intensities, float32",
         "scaling (inside the graph)": f"{scaling['mode']}: {details}",
         "typical intensities": f"{low:g} to {high:g}",
         "classes": metadata["num_classes"],
         "raters": ", ".join(metadata["raters"]),
-        "samples per call": metadata["num_samples"],
+        "raters are": RANKS if data["rater_order"] == "area" else "named as in the training data",
+        "samples per call": metadata["num_samples"] or "as many as tau and noise are given for",
     }
+    return rows | {"format": f"{metadata['format']}, weights {metadata['precision']}"}
 
 
 def _training(metadata: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
-    split = ", ".join(f"{name} {count}" for name, count in data.get("split", {}).items())
-    return {
+    split = ", ".join(f"{name} {count}" for name, count in data["split"].items())
+    images = data.get("images", "unknown")
+    rows = {
         "data": data["source"],
-        "images": data.get("images", "unknown"),
+        "images": IMAGES.get(images, images),
         "cases": split or "unknown",
-        "kept together": data.get("group_by", "unknown"),
-        "fingerprint": data.get("fingerprint", "unknown"),
+        "never split between them": data.get("group_by", "unknown"),
+        "fingerprint of the data": data.get("fingerprint", "unknown"),
         "steps": metadata["training"]["steps"],
     }
+    spacing = metadata["training"]["settings"].get("spacing")
+    return rows | ({"pixel spacing": f"{spacing} mm"} if spacing else {})
 
 
-def _metrics(metrics: dict[str, Any] | None) -> str:
+def _metrics(metrics: dict[str, Any] | None, source: str) -> str:
     if metrics is None:
         return "None: the run was stopped before it was scored."
     from keras_proseg.evaluation import table
 
     known = {name: _number(value) for name, value in metrics.items()}
-    rows = [f"| {name} | {value} | {interval} |" for name, value, interval in table(known)]
-    about = f"On {metrics.get('num_cases')} {metrics.get('split')} cases of the training source."
-    return "\n".join([about, "", "| metric | mean | 95 % interval |", "|---|---|---|", *rows])
+    rows = [
+        f"| {_cell(name)} | {_known(value)} | {_known(interval)} |"
+        for name, value, interval in table(known)
+    ]
+    counts = f"{metrics.get('num_cases')} cases of {metrics.get('num_patients')} patients"
+    about = f"On {counts} ({metrics.get('split')}) of {metrics.get('source', source)}."
+    about += CHOSEN if metrics.get("split") == "val" else ""
+    head = [about, "", LEGEND, "", "| metric | mean | 95 % interval |", "|---|---|---|"]
+    return "\n".join([*head, *rows])
+
+
+def _known(text: str) -> str:
+    return "unknown" if "nan" in text else text
 
 
 def _number(value: Any) -> Any:

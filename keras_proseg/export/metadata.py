@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_proseg.config import LEAST_CONCENTRATION, ExportConfig, IntensityConfig
+from keras_proseg.errors import ProSegError
 from keras_proseg.files import read_json
 from keras_proseg.runs import Run, versions
 
@@ -16,24 +17,49 @@ def describe(run: Run, model: Any, config: ExportConfig) -> dict[str, Any]:
     """Raters, classes, input, training data, metrics and versions of a run.
 
     Raises:
-        ProSegError: a file of the run is damaged.
+        ProSegError: a file of the run is damaged, or of another run than the model.
     """
     settings = model.settings
+    trained = _section(run, "model").get("raters")
+    if trained != list(model.raters):
+        text = f"{run.config_file} must be of the run's model, whose raters are {model.raters}."
+        raise ProSegError(f"{text} Received: {trained}")
     return {
         "package": "keras_proseg",
+        "format": config.format,
+        "precision": config.precision,
         "raters": list(model.raters),
         "num_classes": settings.num_classes,
-        "num_samples": config.num_samples,
+        # In ONNX the client's tau and noise say how many.
+        "num_samples": None if config.format == "onnx" else config.num_samples,
         "input": {
             "channels": settings.image_channels,
+            **_size(config),
             "layout": "(batch, height, width, channels), float32, raw intensities",
             "intensity": intensity(settings.intensity),
         },
         "latents": latents(model),
         "training": training(run, model),
         "metrics": metrics(run),
-        "versions": {"training": run.config.get("versions"), "export": versions()},
+        "versions": {"training": _section(run, "versions"), "export": versions()},
     }
+
+
+def _size(config: ExportConfig) -> dict[str, int | None]:
+    """Height and width of every image; None where they are free."""
+    fixed = config.format == "litert"
+    return {name: getattr(config, name) if fixed else None for name in ("height", "width")}
+
+
+def _section(run: Run, name: str) -> dict[str, Any]:
+    return _check_names(run, name, run.config.get(name))
+
+
+def _check_names(run: Run, name: str, content: Any) -> dict[str, Any]:
+    if not isinstance(content, dict):
+        text = f"{run.config_file} must hold {name} as names and values."
+        raise ProSegError(f"{text} Received: {content!r}")
+    return content
 
 
 def intensity(settings: IntensityConfig) -> dict[str, Any]:
@@ -74,15 +100,41 @@ def _concentrations(model: Any) -> list[list[float]]:
 
 
 def training(run: Run, model: Any) -> dict[str, Any]:
-    """Data and settings of the training; of paths only the last part."""
-    config = run.config
-    data = dict(config.get("data", {}))
-    data["source"] = Path(data["source"]).name if data.get("source") else "arrays"
-    settings = {k: v for k, v in config.get("train", {}).items() if k != "dicom"}
-    return {"steps": model.steps_done, "data": data, "settings": settings}
+    """Data and settings of the training; of paths only the last part, of findings the number."""
+    data, settings = dict(_section(run, "data")), _section(run, "train")
+    data["source"] = Path(str(data["source"])).name if data.get("source") else "arrays"
+    for name in ("split", "notes"):
+        _check_names(run, name, data.setdefault(name, {}))
+    # Findings name files, and so patients: no affair of whoever asks a server.
+    data["notes"] = {k: len(v) if k == "findings" else v for k, v in data["notes"].items()}
+    data["rater_order"] = settings.get("rater_order") or data.get("rater_order", "given")
+    return {
+        "steps": model.steps_done,
+        "data": data,
+        "settings": {k: v for k, v in settings.items() if k != "dicom"},
+    }
 
 
 def metrics(run: Run) -> dict[str, Any] | None:
-    """The run's metrics.json; None for a run that was stopped before it was scored."""
+    """The run's metrics.json; None for a run that was stopped before it was scored.
+
+    Raises:
+        ProSegError: it holds something else.
+    """
+    from keras_proseg.evaluation import plain
+
     file = run.path / "metrics.json"
-    return read_json(file) if file.is_file() else None
+    if not file.is_file():
+        return None
+    found = read_json(file)
+    if not (isinstance(found, dict) and "ged" in found and all(map(_is_score, found.items()))):
+        raise ProSegError(f"{file} must hold the metrics of a run. Received: something else")
+    return plain(found)
+
+
+def _is_score(item: tuple[str, Any]) -> bool:
+    name, value = item
+    if name in ("images", "split", "source"):
+        return isinstance(value, str)
+    values = value if isinstance(value, list) else [value]
+    return all(v is None or isinstance(v, (int, float)) for v in values)

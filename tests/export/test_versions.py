@@ -9,20 +9,21 @@ import pytest
 from google.protobuf import text_format
 
 from keras_proseg import pretrained
-from keras_proseg.config import ExportConfig, IntensityConfig
+from keras_proseg.config import ExportConfig
 from keras_proseg.errors import ProSegError, UsageError
-from keras_proseg.export import card, export_saved_model, trained_model, versions, warmup
-from keras_proseg.export.metadata import intensity
+from keras_proseg.export import export_saved_model, trained_model, versions, warmup
 from keras_proseg.export.serving_files import write_serving_files
 from keras_proseg.model import ProSeg
 from keras_proseg.runs import Run
 
 
 def test_the_next_version_is_one_above_the_highest(tmp_path):
-    for name in ("2", "10", "notes", "1.5"):
+    for name in ("2", "10", "notes", "1.5", "007"):
         (tmp_path / name).mkdir()
     assert versions.free_version(tmp_path, None) == 11
-    assert versions.free_version(tmp_path, 7) == 7
+    with pytest.raises(UsageError, match="Received: 7"):
+        versions.free_version(tmp_path, 7)
+    assert versions.free_version(tmp_path, 8) == 8
     assert versions.free_version(tmp_path / "none", None) == 1
 
 
@@ -116,6 +117,7 @@ def test_a_shipped_model_is_exported_by_its_name(tiny_run, tmp_path, monkeypatch
     [
         ({"format": "pickle"}, "saved_model, onnx, litert"),
         ({"version": 0}, "`version` must be at least 1"),
+        ({"version": 2**63}, "`version` must be at most"),
         ({"num_samples": 0}, "`num_samples` must be at least 1"),
         ({"precision": "int8"}, "unless the format is litert"),
     ],
@@ -136,33 +138,11 @@ def test_what_starts_the_server_is_written_once(exported, tmp_path):
     assert "pad_variable_length_inputs: false" in (base / "batching_parameters.txt").read_text()
     compose = (base / "compose.yaml").read_text()
     assert "/models/proseg/models.config" in compose
+    assert '\n  "proseg":\n' in compose  # a bare 2 or yes would be no name in YAML
     assert "{" not in compose.replace("${TF_SERVING_TAG:-latest}", "")
     (tmp_path / "models.config").write_text("mine")
     write_serving_files(tmp_path)
     assert (tmp_path / "models.config").read_text() == "mine"
-
-
-def test_the_card_says_what_a_person_must_know(exported, tiny_run):
-    text = (exported / "MODEL_CARD.md").read_text()
-    for words in ("# proseg, version 1", "ann, bob, cy", "tiny.npz", "dice_rater/bob", "zscore"):
-        assert words in text
-    assert "simulated" not in text
-    metadata = json.loads((exported / "assets" / "metadata.json").read_text())
-    metadata["training"]["data"]["images"] = "phantom"
-    assert "simulated" in card.model_card(metadata | {"metrics": None})
-    assert "stopped before it was scored" in card.model_card(metadata | {"metrics": None})
-
-
-@pytest.mark.parametrize(
-    ("settings", "expected"),
-    [
-        ({"mode": "divide", "scale": 255.0}, [0, 255]),
-        ({"mode": "window", "center": -400.0, "width": 1600.0}, [-1200, 400]),
-        ({"mode": "zscore", "mean": 10.0, "std": 2.0}, [4, 16]),
-    ],
-)
-def test_the_range_of_intensities(settings, expected):
-    assert intensity(IntensityConfig(**settings)) == settings | {"range": expected}
 
 
 def test_every_signature_is_warmed_up(served, exported):
