@@ -1,7 +1,5 @@
-"""The LIDC pickles that the field passes around, read without running what is in them."""
+"""The LIDC pickles that the field passes around."""
 
-import importlib
-import pickle
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,54 +9,11 @@ import numpy as np
 from keras_proseg.data.dataset import require
 from keras_proseg.data.findings import Findings
 from keras_proseg.data.places import Volume
+from keras_proseg.data.plain_pickle import PlainUnpickler, plain
 from keras_proseg.data.records import Record
 from keras_proseg.errors import ProSegError
 
 SUFFIXES = (".pickle", ".pkl")
-# All that arrays and plain containers need; nothing here runs code of the file's choosing.
-ADMITTED = {
-    ("numpy", "ndarray"),
-    ("numpy", "dtype"),
-    ("numpy.core.multiarray", "_reconstruct"),
-    ("numpy._core.multiarray", "_reconstruct"),
-    ("numpy.core.multiarray", "scalar"),
-    ("numpy._core.multiarray", "scalar"),
-    ("numpy.core.numeric", "_frombuffer"),
-    ("numpy._core.numeric", "_frombuffer"),
-    ("_codecs", "encode"),
-    ("collections", "OrderedDict"),
-}
-
-
-class PlainUnpickler(pickle.Unpickler):
-    """Admits NumPy arrays and plain containers; refuses every other name before it is imported."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        """The few admitted names.
-
-        Raises:
-            pickle.UnpicklingError: any other.
-        """
-        if (module, name) not in ADMITTED:
-            raise pickle.UnpicklingError(f"{module}.{name}, which is neither array nor container")
-        if (module, name) == ("numpy", "dtype"):
-            return _plain_dtype
-        return getattr(importlib.import_module(module.replace("numpy.core", "numpy._core")), name)
-
-    def persistent_load(self, pid: Any) -> Any:
-        """Refused.
-
-        Raises:
-            pickle.UnpicklingError: always.
-        """
-        raise pickle.UnpicklingError("a persistent reference")
-
-
-def _plain_dtype(*arguments: Any) -> np.dtype:
-    kind = np.dtype(*arguments)
-    if kind.kind not in "biufSU":
-        raise pickle.UnpicklingError(f"an array of {kind.name}")
-    return kind
 
 
 def read_pickle(path: str | Path, findings: Findings) -> Iterator[Record]:
@@ -97,18 +52,19 @@ def _load(path: Path) -> dict:
 
 
 def _record(path: Path, name: str, item: Any) -> Record:
+    where = f"{path}: {name}"
     good = isinstance(item, dict) and {"image", "masks"} <= set(item)
-    require(good, name, "a dict with image and masks", type(item).__name__)
-    image = np.asarray(item["image"])
-    good = image.ndim == 2 and image.size > 0 and image.dtype.kind in "biuf"
-    require(good, f"{name}: image", "(H, W) numbers", f"{image.shape}, dtype {image.dtype}")
-    require(bool(np.isfinite(image).all()), f"{name}: image", "finite", "NaN or infinity")
-    masks = item["masks"]
-    require(isinstance(masks, (list, tuple, np.ndarray)) and len(masks) > 0, f"{name}: masks",
-            "a list of masks (H, W)", type(masks).__name__)  # fmt: skip
-    by_rater = {f"reader{k}": _mask(m, image, f"{name}: mask {k}") for k, m in enumerate(masks, 1)}
+    require(good, where, "a dict with image and masks", type(item).__name__)
+    image = _flat(item["image"], f"{where}: image")
+    require(image.size > 0, f"{where}: image", "not empty", image.shape)
+    require(bool(np.isfinite(image).all()), f"{where}: image", "finite", "NaN or infinity")
+    masks = plain(item["masks"])
+    good = isinstance(masks, (list, tuple)) or (isinstance(masks, np.ndarray) and masks.ndim == 3)
+    received = type(masks).__name__
+    require(good and len(masks) > 0, f"{where}: masks", "a list of masks (H, W)", received)
+    by_rater = {f"reader{k}": _mask(m, image, f"{where}: mask {k}") for k, m in enumerate(masks, 1)}
     scan = item.get("series_uid", name)
-    require(isinstance(scan, (str, bytes)) and bool(scan), f"{name}: series_uid", "a name", scan)
+    require(isinstance(scan, (str, bytes)) and bool(scan), f"{where}: series_uid", "a name", scan)
     scan = scan.decode("latin1") if isinstance(scan, bytes) else scan
     volume = Volume(str(path), ".pickle", (1, *image.shape), name, None, True)
     image = image.astype(np.float32) if image.dtype == np.float64 else image
@@ -116,8 +72,19 @@ def _record(path: Path, name: str, item: Any) -> Record:
 
 
 def _mask(mask: Any, image: np.ndarray, name: str) -> np.ndarray:
-    array = np.asarray(mask)
+    array = _flat(mask, name)
     require(array.shape == image.shape, name, f"of the image's size {image.shape}", array.shape)
-    good = array.dtype.kind in "biuf" and bool(np.isin(np.unique(array), (0, 1)).all())
-    require(good, name, "0/1", f"dtype {array.dtype}, highest {array.max()}" if good else "others")
+    good = bool(np.isin(np.unique(array), (0, 1)).all())
+    require(good, name, "0/1", f"values from {array.min():g} to {array.max():g}")
     return array.astype(np.uint8)[None, :, :, None]
+
+
+def _flat(value: Any, name: str) -> np.ndarray:
+    """An array (H, W) of numbers; nothing is made into one, as nested lists may never end."""
+    array = plain(value)
+    good = isinstance(array, np.ndarray) and array.ndim == 2 and array.dtype.kind in "biuf"
+    received = type(array).__name__
+    if isinstance(array, np.ndarray):
+        received = f"{array.shape}, dtype {array.dtype}"
+    require(good, name, "(H, W) numbers in an array", received)
+    return array

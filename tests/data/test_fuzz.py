@@ -290,6 +290,7 @@ def test_a_pickle_that_calls_something_is_refused_unrun(tmp_path):
         ({"a": {"image": np.zeros(3), "masks": []}}, r"image must be \(H, W\)"),
         ({"a": {"image": np.full((2, 2), np.nan), "masks": [1]}}, "finite"),
         ({"a": {"image": np.zeros((2, 2)), "masks": []}}, "a list of masks"),
+        ({"a": {"image": np.zeros((2, 2)), "masks": np.array(3)}}, "a list of masks"),
         ({"a": {"image": np.zeros((2, 2)), "masks": [np.zeros((3, 2))]}}, "of the image's size"),
         ({"a": {"image": np.zeros((2, 2)), "masks": [np.full((2, 2), 3)]}}, "0/1"),
         ({"a": {"image": np.eye(2), "masks": [np.eye(2)], "series_uid": 4}}, "series_uid"),
