@@ -8,7 +8,7 @@ import numpy as np
 
 from keras_proseg.data.dicom_series import Series, datasets, read_series, read_slice
 from keras_proseg.data.findings import Findings
-from keras_proseg.data.volumes import KINDS, kind_of, read_pixels
+from keras_proseg.data.volumes import KINDS, Pixels, kind_of, read_pixels
 from keras_proseg.errors import ProSegError, UsageError
 from keras_proseg.files import atomic_folder
 from keras_proseg.outputs import write_nifti, write_png
@@ -19,11 +19,11 @@ DICOM = ".dcm"
 
 @dataclass(frozen=True)
 class ImageFile:
-    """What was read: `images` (N, H, W, C), the `kind` of file, its geometry."""
+    """What was read: `images` (N, H, W, C), the `kind` of file, what is known of its geometry."""
 
     images: np.ndarray
     kind: str
-    affine: np.ndarray | None = None
+    pixels: Pixels | None = None
     flat: bool = False
     series: Series | None = None
 
@@ -100,7 +100,7 @@ def read_image(path: str | Path, channels: int | None = None) -> ImageFile:
     pixels = read_pixels(path)
     images = pixels.slices(channels)
     flat = pixels.array.ndim == 2 or (pixels.array.ndim == 3 and len(images) == 1 != channels)
-    return ImageFile(images, pixels.kind, pixels.affine, flat)
+    return ImageFile(images, pixels.kind, pixels, flat)
 
 
 def _read_dicom(path: Path) -> ImageFile:
@@ -123,7 +123,7 @@ def _write(folder: Path, name: str, values: np.ndarray, source: ImageFile) -> No
             if source.kind == ".png":
                 write_png(file, values[0, s, :, :, k])
             else:
-                write_nifti(file, values[:, s, :, :, k], source.affine, source.flat)
+                write_nifti(file, values[:, s, :, :, k], source.pixels, source.flat)
 
 
 def _write_dicom(folder: Path, series: Series, masks: np.ndarray, rater: Any) -> None:

@@ -41,13 +41,24 @@ def save_masks(model: Any, dataset: Dataset, out: str | Path) -> list[Path]:
     return [out / name for name in names]
 
 
-def write_nifti(path: Path, values: np.ndarray, affine: Any, flat: bool) -> None:
-    """Writes (Z, H, W) as a NIfTI with axes (H, W, Z), or (H, W) where `flat`."""
+def write_nifti(path: Path, values: np.ndarray, like: Any, flat: bool) -> None:
+    """Writes (Z, H, W) as a NIfTI with axes (H, W, Z), or (H, W) where `flat`.
+
+    Args:
+        path: the new file.
+        values: of one voxel each.
+        like: has the geometry: `affine`, `codes` of sform and qform, `unit`.
+        flat: leave out the third axis of a single slice.
+    """
     import nibabel
 
     array = values[0] if flat and len(values) == 1 else np.moveaxis(values, 0, 2)
-    image = nibabel.Nifti1Image(array, np.eye(4) if affine is None else np.asarray(affine))
-    image.header.set_xyzt_units("mm")
+    affine, (sform, qform) = np.asarray(like.affine), like.codes
+    image = nibabel.Nifti1Image(array, affine)
+    image.set_sform(affine, sform)
+    # Where there is an sform it holds `affine`; the file's own qform may have been another.
+    image.set_qform(affine, 0 if sform else qform)
+    image.header.set_xyzt_units(like.unit)
     nibabel.save(image, path)
 
 
@@ -90,7 +101,7 @@ def _write_volume(
             if volume.kind == ".png":
                 write_png(file, whole[0])
             else:
-                write_nifti(file, whole, volume.affine, volume.flat)
+                write_nifti(file, whole, volume, volume.flat)
 
 
 def _restored(model: Any, dataset: Dataset, rows: list[int]) -> dict[int, np.ndarray]:

@@ -16,8 +16,10 @@ class Volume:
         kind: its suffix (`".nii.gz"`, `".png"` ...), or `"dicom"`.
         shape: (Z, H, W).
         case_id: the case it belongs to.
-        affine: of NIfTI, 4x4, voxel to mm.
+        affine: of NIfTI, 4x4, voxel to `unit`.
         flat: a file of one slice that has no third axis.
+        codes: of NIfTI's sform and qform.
+        unit: of `affine`.
     """
 
     path: str
@@ -26,6 +28,8 @@ class Volume:
     case_id: str
     affine: Affine | None = None
     flat: bool = False
+    codes: tuple[int, int] = (2, 0)
+    unit: str = "mm"
 
 
 @dataclass(frozen=True)

@@ -207,4 +207,5 @@ def _read_places(parts: list[dict[str, list] | None]) -> np.ndarray | None:
 def _volume(**fields: Any) -> Volume:
     volume = Volume(**fields)
     affine = None if volume.affine is None else tuple(map(tuple, volume.affine))
-    return replace(volume, shape=tuple(volume.shape), affine=affine)  # type: ignore[arg-type]
+    own = {"shape": tuple(volume.shape), "codes": tuple(volume.codes), "affine": affine}
+    return replace(volume, **own)  # type: ignore[arg-type]

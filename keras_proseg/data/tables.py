@@ -70,6 +70,8 @@ def _read_case(rows: list[Row], structures: list[str], findings: Findings) -> Re
         shape=image.shape[:3],
         case_id=first.case,
         affine=affine,
+        codes=pixels.codes,
+        unit=pixels.unit,
         flat=pixels.kind == ".png" or _flat(pixels, image),
     )
     by_rater = _by_rater(first, drawn, structures, findings)
@@ -161,18 +163,22 @@ def _check_affine(
     pixels: Pixels, image: Pixels, shape: tuple[int, ...], findings: Findings
 ) -> None:
     """Compares where two files put the corners of their grid."""
-    if pixels.affine is None or image.affine is None:
+    mine, its = pixels.in_mm, image.in_mm
+    if (mine is None) != (its is None):  # NIfTI's first axis runs along x, a picture's along y
+        text = f"a {pixels.kind} beside a {image.kind}, whose axes may be meant otherwise"
+        findings.note(text, "check one case by eye", pixels.path)
+    if mine is None or its is None:
         return
     corners = np.array(np.meshgrid(*[(0, n - 1) for n in (shape[1], shape[2], shape[0])]))
     points = np.vstack([corners.reshape(3, -1), np.ones(8)])
-    away = float(np.abs((pixels.affine - image.affine)[:3] @ points).max())
+    away = float(np.abs((mine - its)[:3] @ points).max())
     if not pixels.placed or not image.placed:
         if pixels.placed != image.placed:
             text = "it or its image has no position in space (sform and qform are 0)"
             findings.note(text, "only sizes could be compared; check one case by eye", pixels.path)
         return
     if away > AFFINE_MM:
-        spacings = " / ".join(_voxel(affine) for affine in (pixels.affine, image.affine))
+        spacings = " / ".join(_voxel(affine) for affine in (mine, its))
         text = f"its affine puts a corner {away:.2f} mm from the image's (spacing {spacings} mm)"
         remedy = f"resample it to the grid of {image.path}, or mend its affine"
         findings.add(text, remedy, pixels.path)

@@ -12,24 +12,48 @@ from keras_proseg.data.npz import read_arrays
 from keras_proseg.errors import ProSegError
 
 KINDS = (".npz", ".npy", ".png", ".nii", ".nii.gz")
+UNITS = {1: "meter", 2: "mm", 3: "micron"}  # as NIfTI numbers them
+MILLIMETRES = {"meter": 1000.0, "micron": 0.001}
 
 
 @dataclass(frozen=True)
 class Pixels:
-    """A file's raw `array`, in the axes of its kind; `affine` where NIfTI claims a geometry."""
+    """A file's raw `array`, in the axes of its kind, and the geometry of a NIfTI.
+
+    Attributes:
+        affine: voxel to `unit`.
+        codes: of sform and qform, the spaces that `affine` leads to; 0 and 0 for none.
+        unit: `"mm"`, `"micron"`, `"meter"` or `"unknown"`, which is taken for mm.
+    """
 
     path: Path
     kind: str
     array: np.ndarray
     affine: np.ndarray | None = None
-    placed: bool = False
+    codes: tuple[int, int] = (0, 0)
+    unit: str = "mm"
+
+    @property
+    def placed(self) -> bool:
+        """Whether the file says where in space it lies."""
+        return any(self.codes)
+
+    @property
+    def in_mm(self) -> np.ndarray | None:
+        """4x4, voxel to mm."""
+        if self.affine is None:
+            return None
+        scale = MILLIMETRES.get(self.unit, 1.0)
+        return np.diag([scale, scale, scale, 1.0]) @ self.affine
 
     @property
     def spacing(self) -> tuple[float, float] | None:
-        """mm per pixel along rows and columns, where the file says."""
-        if self.affine is None or not self.placed:
+        """mm per pixel along rows and columns, where the file says (sides of 1 say nothing)."""
+        if self.in_mm is None:
             return None
-        return tuple(np.linalg.norm(self.affine[:3, :2], axis=0).tolist())
+        sides = np.linalg.norm(self.in_mm[:3, :3], axis=0)
+        said = self.placed or bool((sides != 1).any())
+        return (float(sides[0]), float(sides[1])) if said else None
 
     def slices(self, channels: int | None = None) -> np.ndarray:
         """The pixels as (Z, H, W, C).
@@ -108,11 +132,23 @@ def _read_nifti(path: Path) -> Pixels:
     volume: Any = nibabel.load(path)
     array = np.asarray(volume.dataobj)
     array = array.astype(np.float32) if array.dtype == np.float64 else array
-    placed = bool(volume.header["sform_code"] > 0 or volume.header["qform_code"] > 0)
-    affine = np.asarray(volume.affine, float)
-    require(bool(np.isfinite(affine).all()), str(path), "placed by finite numbers", "a NaN affine")
+    header = volume.header
+    codes = (int(header["sform_code"]), int(header["qform_code"]))
+    unit = UNITS.get(int(header["xyzt_units"]) & 7, "unknown")
+    affine = _affine(path, np.array(volume.affine, float), array.ndim == 2)
     kind = ".nii.gz" if path.name.lower().endswith(".gz") else ".nii"
-    return Pixels(path, kind, array, affine, placed)
+    return Pixels(path, kind, array, affine, codes, unit)
+
+
+def _affine(path: Path, affine: np.ndarray, flat: bool) -> np.ndarray:
+    """A usable affine; files of one slice often leave the third axis out."""
+    require(bool(np.isfinite(affine).all()), str(path), "placed by finite numbers", "a NaN affine")
+    if flat and not affine[:3, 2].any():
+        normal = np.cross(affine[:3, 0], affine[:3, 1])
+        affine[:3, 2] = normal / max(float(np.linalg.norm(normal)), 1e-12)
+    whole = abs(float(np.linalg.det(affine))) > 0
+    require(whole, f"{path}: its affine", "one with an inverse", affine[:3, :3].tolist())
+    return affine
 
 
 _READERS: dict[str, Callable[[Path], Pixels]] = {
