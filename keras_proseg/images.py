@@ -1,5 +1,6 @@
 """One image file or DICOM series in, masks and probabilities of the same kind out."""
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from keras_proseg.data.dicom_series import Series, datasets, read_series, read_slice
-from keras_proseg.data.findings import Findings
+from keras_proseg.data.findings import Finding, Findings
 from keras_proseg.data.volumes import KINDS, Pixels, kind_of, read_pixels
 from keras_proseg.errors import ProSegError, UsageError
 from keras_proseg.files import atomic_folder
@@ -19,13 +20,14 @@ DICOM = ".dcm"
 
 @dataclass(frozen=True)
 class ImageFile:
-    """What was read: `images` (N, H, W, C), the `kind` of file, what is known of its geometry."""
+    """What was read: `images` (N, H, W, C), the `kind` of file, its geometry, what is odd in it."""
 
     images: np.ndarray
     kind: str
     pixels: Pixels | None = None
     flat: bool = False
     series: Series | None = None
+    notes: tuple[Finding, ...] = ()
 
 
 def sample_file(
@@ -61,6 +63,8 @@ def sample_file(
     read_image(image)  # a bad image is refused before the seconds that a model takes
     model = load(run)
     source = read_image(image, model.settings.image_channels)
+    for note in source.notes:
+        warnings.warn(str(note), stacklevel=2)
     try:
         probabilities = model.sample(source.images, rater, num_samples, seed)
     except ProSegError as error:
@@ -106,9 +110,10 @@ def read_image(path: str | Path, channels: int | None = None) -> ImageFile:
 def _read_dicom(path: Path) -> ImageFile:
     if not path.exists():
         raise UsageError(f"IMAGE must be an existing file. Received: {path}")
-    series = read_series(path, Findings(str(path)))
+    findings = Findings(str(path))
+    series = read_series(path, findings)
     units = np.stack([read_slice(file.path) for file in series.files])
-    return ImageFile(units[..., None], DICOM, series=series)
+    return ImageFile(units[..., None], DICOM, series=series, notes=tuple(findings.items))
 
 
 def _write(folder: Path, name: str, values: np.ndarray, source: ImageFile) -> None:

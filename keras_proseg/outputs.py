@@ -1,6 +1,8 @@
 """Predicted masks in the users' own files: in place, with the geometry of what they came from."""
 
 from collections import defaultdict
+from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -91,10 +93,11 @@ def _write_volume(
     if volume.kind == "dicom":
         _write_dicom(model.raters, volume, masks, case)
         return
-    for r, rater in enumerate(model.raters):
+    names = plain_names(model.raters)
+    for r, name in enumerate(names):
         for k in range(dataset.num_classes):
-            label = rater if dataset.num_classes == 1 else f"{rater}-class{k + 1}"
-            file = case / f"mask-{_plain(label)}{volume.kind}"
+            label = name if dataset.num_classes == 1 else f"{name}-class{k + 1}"
+            file = case / f"mask-{label}{volume.kind}"
             whole = np.zeros(volume.shape, np.uint8)
             for index, mask in masks.items():
                 whole[index] = mask[r, ..., k]
@@ -153,6 +156,11 @@ def _write_rest(model: Any, dataset: Dataset, rows: np.ndarray, path: Path) -> N
     )
 
 
-def _plain(name: str) -> str:
-    """A rater's name as a part of a file's."""
-    return "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
+def plain_names(names: Sequence[str]) -> list[str]:
+    """Raters' names as parts of files' names, each another: what is alike gets a number."""
+    plain: list[str] = []
+    for name in names:
+        own = "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
+        tried = (own if n == 1 else f"{own}-{n}" for n in count(1))
+        plain.append(next(t for t in tried if t.lower() not in map(str.lower, plain)))
+    return plain

@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import highdicom
 import nibabel
@@ -19,7 +20,7 @@ from keras_proseg.data.places import Place, Volume
 from keras_proseg.data.sources import read_dataset
 from keras_proseg.errors import ProSegError, UsageError
 from keras_proseg.images import sample_file
-from keras_proseg.outputs import save_masks
+from keras_proseg.outputs import plain_names, save_masks
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +97,11 @@ def test_png_and_npz_masks(tiny_model, content, tmp_path):
     np.testing.assert_array_equal(stored["masks"], predicted(tiny_model, dataset))
     assert stored["case_ids"].tolist() == list(content)
     assert stored["rater_ids"].tolist() == list(tiny_model.raters)
+
+
+def test_raters_whose_names_are_alike_in_a_file_keep_one_each():
+    assert plain_names(["a b", "a/b", "A_b", "ann"]) == ["a_b", "a_b-2", "A_b-3", "ann"]
+    assert plain_names(["a b", "a_b-2", "a_b"]) == ["a_b", "a_b-2", "a_b-3"]
 
 
 def test_a_case_may_not_leave_the_folder(tiny_model, tmp_path):
@@ -193,6 +199,22 @@ def test_raters_predicted_on_ct_are_one_segmentation(tiny_model, series, tmp_pat
     (folder / "000.dcm").unlink()
     with pytest.raises(ProSegError, match=r"must be \(5, 32, 32\)"):
         save_masks(tiny_model, dataset, tmp_path / "again")
+
+
+def test_what_is_odd_in_a_series_is_told(tiny_run, series, tmp_path):
+    folder, _ = series
+    Path(by_position(folder)[2].filename).unlink()
+    with pytest.warns(UserWarning, match=r"a gap between -37.5 and -32.5 mm .* -> download"):
+        sample_file(tiny_run.path, folder, tmp_path / "out", None, 2)
+
+
+def test_how_a_patients_name_is_written_is_no_concern(series, tmp_path, recwarn):
+    folder, units = series
+    masks = (units > 0).astype(np.uint8)[..., None]
+    dicom_seg.write_segmentation(tmp_path / "seg.dcm", by_position(folder), masks, ["ann"])
+    assert not [w for w in recwarn if "person name" in str(w.message)]
+    _, found = segments(tmp_path / "seg.dcm", by_position(folder), False)
+    np.testing.assert_array_equal(found, masks)
 
 
 def test_what_a_segmentation_needs(tmp_path, monkeypatch):

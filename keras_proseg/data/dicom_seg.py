@@ -1,5 +1,6 @@
 """DICOM-SEG: masks that a viewer lays over the series they were predicted from."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,20 @@ def write_segmentation(
             'DICOM-SEG needs highdicom: pip install "keras-proseg[data]". Received: no highdicom'
         ) from error
     try:
-        highdicom.seg.Segmentation(
+        _segmentation(highdicom, source, masks, labels, series_number).save_as(path)
+    except Exception as error:  # what a header lacks or garbles shows here, in many ways
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ProSegError(
+            f"{path} must be made from whole headers of one series. Received: {reason}"
+        ) from error
+
+
+def _segmentation(
+    highdicom: Any, source: list[Any], masks: np.ndarray, labels: list[str], series_number: int
+) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of how the patient's name is written
+        return highdicom.seg.Segmentation(
             source_images=source,
             pixel_array=masks.astype(np.uint8),
             segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
@@ -48,12 +62,7 @@ def write_segmentation(
             software_versions=__version__,
             device_serial_number="0",
             series_description=DESCRIPTION,
-        ).save_as(path)
-    except Exception as error:  # what a header lacks or garbles shows here, in many ways
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ProSegError(
-            f"{path} must be made from whole headers of one series. Received: {reason}"
-        ) from error
+        )
 
 
 def _segment(number: int, label: str) -> Any:

@@ -1,6 +1,6 @@
 """One DICOM series as it lies in a folder: slices by position, duplicates and gaps named, HU."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ TAGS = (
     "RescaleSlope", "RescaleIntercept",
 )  # fmt: skip
 SAME_MM = 0.01  # slices so close lie at one position
+SAME_VALUE = 1e-3  # of spacings in mm and of directions, which writers round differently
 WHOLE_HU = 1e-3
 GAP = 1.5  # steps between slices above which one is missing
 AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
@@ -55,6 +56,7 @@ class Header:
     series_uid: str
     size: tuple[int, int]
     spacing: tuple[float, float] | None
+    axes: tuple[float, ...]
 
 
 def read_series(folder: str | Path, findings: Findings) -> Series:
@@ -67,7 +69,8 @@ def read_series(folder: str | Path, findings: Findings) -> Series:
         findings: told of duplicates, gaps and files that are no slices.
 
     Raises:
-        ProSegError: no slice there, a damaged file, more than one series, slices of more sizes.
+        ProSegError: no slice there, a damaged file, more than one series, slices of more sizes,
+            spacings or orientations.
     """
     folder = Path(folder)
     paths = [folder] if folder.is_file() else sorted(folder.glob("*.dcm"))
@@ -77,6 +80,9 @@ def read_series(folder: str | Path, findings: Findings) -> Series:
     require(len(series) == 1, str(folder), "a folder of one series", f"{len(series)} series")
     sizes = sorted({header.size for header in headers})
     require(len(sizes) == 1, str(folder), "slices of one size", sizes)
+    spacings = [header.spacing or (np.nan, np.nan) for header in headers]
+    _check_alike(spacings, folder, "pixel spacing")
+    _check_alike([header.axes for header in headers], folder, "orientation")
     files = _unique([header.file for header in headers], folder, findings)
     _note_gaps(files, folder, findings)
     return Series(folder, tuple(files), (len(files), *sizes[0]), headers[0].spacing)
@@ -112,6 +118,13 @@ def read_slice(path: Path, shape: tuple[int, int] | None = None) -> np.ndarray:
 def datasets(series: Series, indices: Iterable[int]) -> list[Any]:
     """The files at `indices` of the series as pydicom datasets, without pixels."""
     return [_read(series.files[index].path, stop_before_pixels=True) for index in indices]
+
+
+def _check_alike(values: Sequence[tuple[float, ...]], folder: Path, name: str) -> None:
+    low, high = np.min(values, axis=0), np.max(values, axis=0)
+    # Not a number is one that no file gives; given by some only, it is unknown whether they agree.
+    alike = bool(np.isnan(values).all() or (high - low).max() < SAME_VALUE)
+    require(alike, str(folder), f"slices of one {name}", f"{low.tolist()} to {high.tolist()}")
 
 
 def _unique(files: list[SliceFile], folder: Path, findings: Findings) -> list[SliceFile]:
@@ -155,7 +168,8 @@ def _header(path: Path) -> Header:
     good = good and bool(np.isfinite([*where, *axes, *(spacing or ())]).all())
     require(good, str(path), "a slice with a whole position and size", f"{where}, {size}")
     position = float(np.cross(axes[:3], axes[3:]) @ where)
-    return Header(SliceFile(path, position, number, uid), series_uid, size, spacing)
+    file = SliceFile(path, position, number, uid)
+    return Header(file, series_uid, size, spacing, tuple(axes.tolist()))
 
 
 def _read(path: Path, **options: Any) -> Any:

@@ -279,6 +279,14 @@ def test_folders_that_are_no_single_series(tmp_path):
     write_slice(tmp_path / "b.dcm", np.zeros((8, 8)), (0, 0, 2), 2, series="1.2.3.9")
     with pytest.raises(ProSegError, match="a folder of one series"):
         read_series(tmp_path, Findings())
+    for fields, words in (
+        ({"PixelSpacing": [0.6, 0.8]}, "slices of one pixel spacing"),
+        ({"PixelSpacing": None}, "slices of one pixel spacing"),
+        ({"ImageOrientationPatient": [1, 0, 0, 0, 0, 1]}, "slices of one orientation"),
+    ):
+        write_slice(tmp_path / "b.dcm", np.zeros((8, 8)), (0, 0, 2), 2, **fields)
+        with pytest.raises(ProSegError, match=words):
+            read_series(tmp_path, Findings())
 
 
 def test_pydicoms_own_ct_slice():
