@@ -13,6 +13,12 @@ from keras_proseg.files import atomic_folder, write_json
 from keras_proseg.plotting import PHANTOM, draw_grid, rater_colours
 
 DISPUTED, PER_ROW = 12, 4  # cases in the picture
+DISPUTES = (
+    "Lowest mean pairwise Dice first; one colour per rater, from blue (first) to red (last).",
+    "",
+    "![disputed](disputed.png)",
+    "",
+)
 PATTERNS = 12  # lines of the table of missing raters
 CONTEXT = 1.0  # margin of a picture around the outlines, in their size
 
@@ -40,12 +46,18 @@ def write_audit(dataset: Dataset, out: str | Path) -> Path:
         _draw_agreement(audit.summary, dataset.raters, folder / "agreement.png")
         _draw_sizes(audit.summary, folder / "size.png")
         _draw_disputed(dataset, audit, folder / "disputed.png")
-        (folder / "audit.md").write_text(report(audit.summary), encoding="utf-8")
+        text = report(audit.summary, bool(len(audit.disputed)))
+        (folder / "audit.md").write_text(text, encoding="utf-8")
     return out / "audit.md"
 
 
-def report(summary: dict[str, Any]) -> str:
-    """The report's text."""
+def report(summary: dict[str, Any], disputed: bool = True) -> str:
+    """The report's text.
+
+    Args:
+        summary: of `audit_dataset`.
+        disputed: whether there is a picture of cases that two raters or more annotated.
+    """
     count, patients = summary["cases"], summary["patients"]
     lines = [
         f"# The raters of {Path(summary['source']).name}",
@@ -84,10 +96,7 @@ def report(summary: dict[str, Any]) -> str:
         "",
         "## The most disputed cases",
         "",
-        "Lowest mean pairwise Dice first; one colour per rater, from blue (first) to red (last).",
-        "",
-        "![disputed](disputed.png)",
-        "",
+        *(DISPUTES if disputed else ["No case has two raters, so nothing can be disputed.", ""]),
     ]
     return "\n".join(lines)
 
@@ -115,7 +124,7 @@ def verdict(identity: dict[str, Any]) -> str:
 def _rater_line(name: str, row: dict[str, Any]) -> str:
     low, high = row["size_ci"]
     return (
-        f"| {name} | {row['cases']} | {row['missing']} | {100 * row['empty']:.1f} % "
+        f"| {_cell_text(name)} | {row['cases']} | {row['missing']} | {100 * row['empty']:.1f} % "
         f"| {row['size']:.3f} | {low:.3f} to {high:.3f} | {row['sensitivity']:.3f} "
         f"| {row['specificity']:.3f} |"
     )
@@ -125,7 +134,12 @@ def _shown(patterns: dict[str, int]) -> list[tuple[str, int]]:
     listed = list(patterns.items())
     rest = sum(count for _, count in listed[PATTERNS:])
     more = [(f"{len(listed) - PATTERNS} other sets", rest)] if rest else []
-    return [(names or "none", count) for names, count in listed[:PATTERNS]] + more
+    return [(_cell_text(names or "none"), count) for names, count in listed[:PATTERNS]] + more
+
+
+def _cell_text(name: str) -> str:
+    """A name that is one cell of a Markdown table."""
+    return " ".join(name.split()).replace("|", "\\|")
 
 
 def _figure(width: float, height: float) -> tuple[Any, Any]:

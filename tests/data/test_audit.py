@@ -1,6 +1,7 @@
 """The audit against closed forms: sizes, agreement, STAPLE, and slots that mean nothing."""
 
 import json
+import re
 import sys
 
 import numpy as np
@@ -117,9 +118,25 @@ def test_report_command(tmp_path, arrays):
 def test_one_rater_and_empty_masks_make_a_report(tmp_path):
     path = write_audit(squares([[0], [3]]), tmp_path / "one")
     assert "nan" in path.read_text()
+    assert "nothing can be disputed" in path.read_text()
+    assert_pictures_are_there(path)
     write_audit(squares([[0, 0], [0, 0]]), tmp_path / "empty")
     with pytest.raises(UsageError, match="new or empty folder"):
         write_audit(squares([[1]]), tmp_path / "one")
+
+
+def assert_pictures_are_there(path):
+    named = re.findall(r"\]\((.*?)\)", path.read_text())
+    assert sorted(named) == sorted(file.name for file in path.parent.glob("*.png"))
+
+
+def test_names_with_bars_stay_in_their_cells(tmp_path):
+    path = write_audit(squares([[2, 3], [3, 4]], raters=["a|b", "c\nd"]), tmp_path / "out")
+    assert_pictures_are_there(path)
+    lines = path.read_text().splitlines()
+    assert [line for line in lines if line.startswith(r"| a\|b | 2 |")]
+    assert [line for line in lines if line.startswith("| c d | 2 |")]
+    assert r"| a\|b, c d | 2 |" in lines
 
 
 def test_many_patterns_are_summed_up():
