@@ -212,3 +212,16 @@ def test_folders_with_mistakes(tmp_path):
     mask.save(colour / "a" / "mask-ann.png")
     done = run("data", "verify", colour)
     assert "a mask with 3 channels, all equal -> save the mask as 8-bit grey" in done.output
+
+
+@pytest.mark.parametrize("command", ["verify", "audit", "prepare"])
+def test_a_source_that_is_none_is_a_wrong_use(command, tmp_path):
+    out = () if command == "verify" else ("--out", tmp_path / "out")
+    for source, words in ((tmp_path / "none", "does not exist"), (tmp_path / "x.npz", "existing")):
+        done = run("data", command, source, *out)
+        assert done.exit_code == 2
+        assert words in done.output
+        assert "verify again" not in done.output
+    root = files.write_png(tmp_path / "png", files.cases(1))
+    assert run("data", command, root, *out, "--fit", "crop").exit_code == 2
+    assert not (tmp_path / "out").exists()

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from keras_proseg.errors import ProSegError
+from keras_proseg.errors import ProSegError, UsageError
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,15 @@ class Findings:
     def attempt(
         self, remedy: str, call: Callable[..., Any], *arguments: Any, file: Any = None
     ) -> Any:
-        """What `call` returns; None, and a fatal finding, where it raises a `ProSegError`."""
+        """What `call` returns; None, and a fatal finding, where it raises a `ProSegError`.
+
+        Raises:
+            UsageError: as `call` does; nothing is wrong with the data.
+        """
         try:
             return call(*arguments)
+        except UsageError:
+            raise
         except DataError as error:
             self.items += error.findings
         except ProSegError as error:

@@ -43,6 +43,8 @@ def write_prepared(dataset: Dataset, out: str | Path, shards: int = 1) -> list[P
     require(1 <= shards <= len(dataset), "shards", f"1 to {len(dataset)}", shards)
     if shards == 1:
         require(not out.is_dir(), "out", "a file, not a folder", out)
+        free = not out.exists() or is_prepared(out)  # the source may be named by mistake
+        require(free, "out", "a new file, or a prepared one to be replaced", out)
         with atomic_file(out) as temporary:
             _write(dataset, temporary)
         return [out]

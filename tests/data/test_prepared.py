@@ -128,6 +128,22 @@ def test_places_that_cannot_be_written(dataset, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["full"]
 
 
+def test_a_source_is_not_replaced_by_what_is_prepared_of_it(tmp_path, arrays):
+    path = tmp_path / "x.npz"
+    np.savez(path, **arrays)
+    whole = path.read_bytes()
+    done = run("data", "prepare", path, "--out", path)
+    assert done.exit_code == 1
+    assert "out must be a new file, or a prepared one to be replaced" in done.output
+    assert path.read_bytes() == whole
+    for _ in range(2):
+        again = run("data", "prepare", path, "--out", tmp_path / "data")
+        assert again.exit_code == 0, again.output
+    itself = run("data", "prepare", tmp_path / "data", "--out", tmp_path / "data")
+    assert itself.exit_code == 0, itself.output
+    assert len(load_prepared([tmp_path / "data"])) == 24
+
+
 KILLED = """
 import sys, time, numpy as np
 from keras_proseg.data import prepared
