@@ -7,13 +7,16 @@ from typing import Any
 
 import numpy as np
 
+from keras_proseg.config import DataConfig
 from keras_proseg.data.dicom_series import Series, datasets, read_series, read_slice
 from keras_proseg.data.findings import Finding, Findings
+from keras_proseg.data.fit import scaled_size
+from keras_proseg.data.places import resize
 from keras_proseg.data.volumes import KINDS, Pixels, kind_of, read_pixels
 from keras_proseg.errors import ProSegError, UsageError
 from keras_proseg.files import atomic_folder
 from keras_proseg.outputs import write_nifti, write_png
-from keras_proseg.pretrained import load
+from keras_proseg.pretrained import find_run
 
 DICOM = ".dcm"
 
@@ -29,6 +32,12 @@ class ImageFile:
     series: Series | None = None
     notes: tuple[Finding, ...] = ()
 
+    @property
+    def spacing(self) -> tuple[float, float] | None:
+        """mm per pixel along rows and columns, where the file says."""
+        known = self.series or self.pixels
+        return None if known is None else known.spacing
+
 
 def sample_file(
     run: str | Path,
@@ -38,7 +47,7 @@ def sample_file(
     num_samples: int = 16,
     seed: int = 0,
 ) -> list[Path]:
-    """Samples segmentations of an image file.
+    """Samples segmentations of an image file, seen at the scale that the run was trained at.
 
     Args:
         run: a run directory.
@@ -61,14 +70,17 @@ def sample_file(
     if out.is_file() or (out.is_dir() and any(out.iterdir())):
         raise UsageError(f"`--out` must be a new or empty folder. Received: {out}")
     read_image(image)  # a bad image is refused before the seconds that a model takes
-    model = load(run)
+    found = find_run(run)
+    model = found.load_model("best")
     source = read_image(image, model.settings.image_channels)
     for note in source.notes:
         warnings.warn(str(note), stacklevel=2)
+    images = _scaled(source, found.train_config(), image)
     try:
-        probabilities = model.sample(source.images, rater, num_samples, seed)
+        probabilities = model.sample(images, rater, num_samples, seed)
     except ProSegError as error:
         raise type(error)(f"{image}: {error}") from error
+    probabilities = _resized(probabilities, source.images.shape[1:3], 2)
     with atomic_folder(out) as folder:
         masks = (probabilities > 0.5).astype(np.uint8)
         if source.series is None:
@@ -77,7 +89,7 @@ def sample_file(
         else:
             np.savez_compressed(folder / "probabilities.npz", probabilities=probabilities)
             _write_dicom(folder, source.series, masks, rater)
-        _picture(model, source.images, folder / "samples.png")
+        _picture(model, images, folder / "samples.png")
         names = sorted(path.name for path in folder.iterdir())
     return [out / name for name in names]
 
@@ -114,6 +126,21 @@ def _read_dicom(path: Path) -> ImageFile:
     series = read_series(path, findings)
     units = np.stack([read_slice(file.path) for file in series.files])
     return ImageFile(units[..., None], DICOM, series=series, notes=tuple(findings.items))
+
+
+def _scaled(source: ImageFile, config: DataConfig, path: str | Path) -> np.ndarray:
+    """The images at the scale of the run's training."""
+    if config.spacing is not None and source.spacing is None:
+        text = f"{path}: no pixel spacing is known, but the run was trained at {config.spacing} mm"
+        warnings.warn(f"{text} -> use a file that states it", stacklevel=3)
+    size = scaled_size(source.images.shape[1:3], source.spacing, config)
+    return _resized(source.images, size, 1)
+
+
+def _resized(values: np.ndarray, size: tuple[int, ...], axis: int) -> np.ndarray:
+    """Resamples the two axes from `axis` on, height and width."""
+    ahead = np.moveaxis(values, (axis, axis + 1), (0, 1))
+    return np.moveaxis(resize(ahead, size), (0, 1), (axis, axis + 1))
 
 
 def _write(folder: Path, name: str, values: np.ndarray, source: ImageFile) -> None:

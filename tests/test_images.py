@@ -1,9 +1,13 @@
+import shutil
+
 import nibabel
 import numpy as np
 import pytest
 from PIL import Image
 
+from keras_proseg.data.places import resize
 from keras_proseg.errors import ProSegError, UsageError
+from keras_proseg.files import read_json, write_json
 from keras_proseg.images import read_image, sample_file
 
 IMAGE = np.random.default_rng(0).normal(0, 10, (20, 30)).astype("float32")
@@ -21,6 +25,33 @@ def test_nifti_comes_back_in_place(tiny_run, tmp_path):
     assert len(files) == 5
     again = nibabel.load(tmp_path / "out" / "probabilities_sample001.nii.gz")
     np.testing.assert_array_equal(again.get_fdata() > 0.5, masks.get_fdata() > 0)
+
+
+@pytest.fixture
+def coarse_run(tiny_run, tmp_path):
+    """The tiny run, as if it had been trained at 1.4 mm per pixel."""
+    shutil.copytree(tiny_run.path, tmp_path / "run")
+    config = read_json(tmp_path / "run" / "config.json")
+    config["train"]["spacing"] = 1.4
+    write_json(tmp_path / "run" / "config.json", config)
+    return tmp_path / "run"
+
+
+def test_an_image_is_seen_at_the_spacing_of_the_training(coarse_run, tiny_model, tmp_path):
+    coarse = np.kron(IMAGE, np.ones((2, 2), "float32"))[..., None]
+    nibabel.save(nibabel.Nifti1Image(coarse, np.diag([0.7, 0.7, 2, 1])), tmp_path / "ct.nii")
+    sample_file(coarse_run, tmp_path / "ct.nii", tmp_path / "out", "ann", 2, seed=3)
+    found = nibabel.load(tmp_path / "out" / "probabilities_sample002.nii")
+    assert found.shape == (40, 60, 1)
+    np.testing.assert_allclose(found.header.get_zooms(), (0.7, 0.7, 2), rtol=1e-6)
+    seen = resize(coarse, (20, 30))
+    expected = resize(tiny_model.sample(seen, "ann", 2, 3)[1], (40, 60))
+    np.testing.assert_allclose(found.get_fdata(), expected, atol=1e-5)
+    np.save(tmp_path / "ct.npy", IMAGE)
+    with pytest.warns(UserWarning, match=r"ct.npy: no pixel spacing is known.*at 1.4 mm -> use"):
+        sample_file(coarse_run, tmp_path / "ct.npy", tmp_path / "plain", "ann", 2, seed=3)
+    plain = np.load(tmp_path / "plain" / "probabilities.npy")
+    np.testing.assert_array_equal(plain[0], tiny_model.sample(IMAGE[..., None], "ann", 2, 3))
 
 
 @pytest.mark.parametrize("kind", ["npz", "npy", "png"])

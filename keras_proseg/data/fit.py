@@ -53,17 +53,29 @@ def fit_records(
     return [[s for s in own if config.slices == "all" or _drawn(s)] for own in fitted]
 
 
-def _scaled_size(record: Record, config: DataConfig, findings: Findings) -> tuple[int, int]:
-    size = np.array(record.image.shape[1:3])
-    if config.spacing is not None:
-        if record.spacing is None:
-            text = "no pixel spacing is known, which --spacing needs"
-            findings.add(text, "leave --spacing out, or use files that state it", _name(record))
-        else:
-            size = np.maximum(1, np.rint(size * record.spacing / config.spacing)).astype(int)
+def scaled_size(
+    size: tuple[int, ...], spacing: tuple[float, float] | None, config: DataConfig
+) -> tuple[int, int]:
+    """Height and width at which an image of `size` is seen.
+
+    Args:
+        size: its height and width.
+        spacing: its mm per pixel; None leaves the setting `spacing` out.
+        config: `spacing`, `fit` and `size`.
+    """
+    scaled = np.array(size)
+    if config.spacing is not None and spacing is not None:
+        scaled = np.maximum(1, np.rint(scaled * spacing / config.spacing)).astype(int)
     if config.fit == "resample" and config.size is not None:
-        size = np.maximum(1, np.rint(size * config.size / size.max())).astype(int)
-    return int(size[0]), int(size[1])
+        scaled = np.maximum(1, np.rint(scaled * config.size / scaled.max())).astype(int)
+    return int(scaled[0]), int(scaled[1])
+
+
+def _scaled_size(record: Record, config: DataConfig, findings: Findings) -> tuple[int, int]:
+    if config.spacing is not None and record.spacing is None:
+        text = "no pixel spacing is known, which --spacing needs"
+        findings.add(text, "leave --spacing out, or use files that state it", _name(record))
+    return scaled_size(record.image.shape[1:3], record.spacing, config)
 
 
 def _fit(
