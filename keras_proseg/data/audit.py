@@ -9,12 +9,9 @@ import numpy as np
 
 from keras_proseg.data.dataset import Dataset
 from keras_proseg.data.lazy import CHUNK
-from keras_proseg.errors import ProSegError
-from keras_proseg.progress import progress_bar
+from keras_proseg.data.staple import nan_mean, staple_scores
 
 BOOTSTRAPS, PERMUTATIONS = 1000, 999
-STAPLE_CASES = 500  # at most so many, evenly spaced
-STAPLE_MARGIN = 8  # pixels around the union: over whole images specificity would be 1
 # Slots look meaningless where shuffled ones differ as much, or where they explain next to nothing:
 # 2 % of the differences in size in LIDC, whose slots are anonymous, 36 and 57 % among named raters.
 SIGNIFICANT, LEAST_EXPLAINED, LEAST_PATIENTS = 0.05, 0.1, 3
@@ -57,21 +54,21 @@ def audit_dataset(dataset: Dataset, seed: int = 0) -> Audit:
     dice, areas = _pairwise(dataset)
     relative = _relative_sizes(areas, dataset.annotated)
     by_patient = _by_patient(relative, dataset.patients)
-    staple = _staple(dataset)
+    staple = staple_scores(dataset)
     upper = np.triu_indices(len(dataset.raters), 1)
-    agreement = _nan_mean(dice[:, upper[0], upper[1]], axis=1)
+    agreement = nan_mean(dice[:, upper[0], upper[1]], axis=1)
     summary = {
         "source": dataset.source,
         "cases": len(dataset),
         "patients": len(by_patient),
         "group_by": dataset.group_by,
         "images": dataset.image_kind,
-        "mean_dice": float(_nan_mean(agreement, axis=0)),
+        "mean_dice": float(nan_mean(agreement, axis=0)),
         "raters": _raters(dataset, areas, by_patient, staple, seed),
         "patterns": _patterns(dataset),
         "pairs": {
             f"{dataset.raters[i]} / {dataset.raters[j]}": {
-                "dice": float(_nan_mean(dice[:, i, j], axis=0)),
+                "dice": float(nan_mean(dice[:, i, j], axis=0)),
                 "cases": int(np.isfinite(dice[:, i, j]).sum()),
             }
             for i, j in zip(*upper, strict=True)
@@ -101,7 +98,7 @@ def _pairwise(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
 def _relative_sizes(areas: np.ndarray, annotated: np.ndarray) -> np.ndarray:
     """(N, R): area over the mean area of the case's raters; nan where missing or all is empty."""
     own = np.where(annotated, areas, np.nan)
-    mean = _nan_mean(own, axis=1)[:, None]
+    mean = nan_mean(own, axis=1)[:, None]
     alone = annotated.sum(axis=1, keepdims=True) < 2
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where((mean > 0) & ~alone, own / mean, np.nan)
@@ -123,7 +120,7 @@ def _raters(
     dataset: Dataset, areas: np.ndarray, by_patient: np.ndarray, staple: dict, seed: int
 ) -> dict[str, dict[str, Any]]:
     low, high = _bootstrap(by_patient, seed)
-    means = _nan_mean(by_patient, axis=0)
+    means = nan_mean(by_patient, axis=0)
     rows = {}
     for r, name in enumerate(dataset.raters):
         there = dataset.annotated[:, r]
@@ -141,9 +138,7 @@ def _raters(
 def _bootstrap(by_patient: np.ndarray, seed: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
     count = len(by_patient)
-    means = [
-        _nan_mean(by_patient[rng.integers(0, count, count)], axis=0) for _ in range(BOOTSTRAPS)
-    ]
+    means = [nan_mean(by_patient[rng.integers(0, count, count)], axis=0) for _ in range(BOOTSTRAPS)]
     if count < 2:
         return np.full((2, by_patient.shape[1]), np.nan)
     with warnings.catch_warnings():
@@ -179,58 +174,3 @@ def _identity(dataset: Dataset, by_patient: np.ndarray, seed: int) -> dict[str, 
     p_value = (1 + sum(value >= explained - 1e-12 for value in drawn)) / (1 + PERMUTATIONS)
     meaningless = p_value > SIGNIFICANT or explained < LEAST_EXPLAINED
     return answer | {"p_value": p_value, "explained": explained, "meaningless": bool(meaningless)}
-
-
-def _staple(dataset: Dataset) -> dict[str, dict[str, Any]]:
-    """Mean sensitivity and specificity of each rater against STAPLE's estimate, case by case."""
-    try:
-        import SimpleITK
-    except ImportError as error:
-        raise ProSegError(
-            'The audit needs SimpleITK: pip install "keras-proseg[data]". Received: no SimpleITK'
-        ) from error
-    scores: dict[str, list[tuple[float, float]]] = {name: [] for name in dataset.raters}
-    rows = np.unique(np.linspace(0, len(dataset) - 1, STAPLE_CASES).astype(int))
-    for row in progress_bar(rows.tolist(), "STAPLE"):
-        for name, pair in _staple_case(SimpleITK, dataset, row):
-            scores[name].append(pair)
-    return {
-        name: {
-            "sensitivity": float(_nan_mean(np.array([s for s, _ in own]), axis=0)),
-            "specificity": float(_nan_mean(np.array([s for _, s in own]), axis=0)),
-            "staple_cases": len(own),
-        }
-        for name, own in scores.items()
-    }
-
-
-def _staple_case(itk: Any, dataset: Dataset, row: int) -> list[tuple[str, tuple[float, float]]]:
-    present = np.flatnonzero(dataset.annotated[row])
-    masks = np.asarray(dataset.masks[row])[present]
-    found = []
-    for k in range(masks.shape[-1]):
-        own = masks[..., k]
-        if len(present) < 2 or not own.any():
-            continue
-        rows, columns = _box(own.max(axis=0))
-        own = own[:, rows, columns]
-        staple = itk.STAPLEImageFilter()
-        staple.SetForegroundValue(1.0)
-        staple.Execute([itk.GetImageFromArray(np.ascontiguousarray(mask)) for mask in own])
-        pairs = zip(staple.GetSensitivity(), staple.GetSpecificity(), strict=True)
-        found += [(dataset.raters[r], pair) for r, pair in zip(present, pairs, strict=True)]
-    return found
-
-
-def _box(union: np.ndarray) -> tuple[slice, slice]:
-    places = np.argwhere(union)
-    low = np.maximum(places.min(axis=0) - STAPLE_MARGIN, 0)
-    high = places.max(axis=0) + STAPLE_MARGIN + 1
-    return slice(low[0], high[0]), slice(low[1], high[1])
-
-
-def _nan_mean(values: np.ndarray, axis: int) -> Any:
-    """`nanmean`, nan and no warning where there is nothing."""
-    known = np.isfinite(values)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(known, values, 0).sum(axis=axis) / known.sum(axis=axis)

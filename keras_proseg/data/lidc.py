@@ -21,10 +21,10 @@ from keras_proseg.data.dataset import Dataset, require
 from keras_proseg.data.lidc_config import LidcConfig
 from keras_proseg.data.lidc_crops import Crop
 from keras_proseg.data.lidc_database import read_scans
+from keras_proseg.data.lidc_join import join_parts
 from keras_proseg.data.lidc_labels import MAX_READERS, Nodule, find_nodules
 from keras_proseg.data.lidc_pixels import choose_pixels, dicom_folder, phantom_pixels
 from keras_proseg.data.lidc_scans import (
-    join_parts,
     label_columns,
     prepare_scans,
     reader_names,

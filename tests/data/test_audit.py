@@ -9,9 +9,10 @@ import pytest
 import SimpleITK
 from test_cli import run
 
-from keras_proseg.data.audit import STAPLE_MARGIN, audit_dataset
+from keras_proseg.data.audit import audit_dataset
 from keras_proseg.data.audit_report import report, verdict, write_audit
 from keras_proseg.data.dataset import Dataset, rank_by_area
+from keras_proseg.data.staple import MARGIN
 from keras_proseg.errors import ProSegError, UsageError
 
 SIZE = 24
@@ -55,7 +56,7 @@ def test_the_most_disputed_come_first():
 def test_staple_is_simpleitks_near_the_outlines():
     dataset = squares([[5, 6, 9]])
     summary = audit_dataset(dataset).summary
-    high = min(SIZE, 4 + 9 + STAPLE_MARGIN)
+    high = min(SIZE, 4 + 9 + MARGIN)
     masks = dataset.masks[0, :, :high, :high, 0]
     staple = SimpleITK.STAPLEImageFilter()
     staple.SetForegroundValue(1)
