@@ -73,7 +73,8 @@ def ship(run: str | Path, out: str | Path) -> Path:
     if out.exists():
         raise UsageError(f"`out` must be a new folder. Received: {out}")
     metrics, config = read_json(source.path / "metrics.json"), source.config
-    config["data"]["source"] = None
+    # Neither paths nor findings, which name files, leave the house.
+    config["data"] |= {"source": None, "notes": {}}
     with atomic_folder(out) as folder:
         write_json(folder / "config.json", config)
         write_json(folder / "metrics.json", metrics)

@@ -28,7 +28,9 @@ def test_shipped_weights_are_the_best_ones_in_half_precision(shipped, tiny_run, 
 def test_nothing_of_the_training_machine_is_shipped(shipped, tiny_npz):
     for name in ("config.json", "metrics.json"):
         assert str(tiny_npz.parent) not in (shipped / name).read_text()
-    assert json.loads((shipped / "config.json").read_text())["data"]["source"] is None
+    data = json.loads((shipped / "config.json").read_text())["data"]
+    assert data["source"] is None
+    assert data["notes"] == {}
 
 
 def test_a_name_stands_where_a_run_is_asked(shipped, tiny_npz, tmp_path):
