@@ -40,6 +40,8 @@ PUBLISHED_TRAIN: dict[str, Any] = {
     "weight_decay": 0.0,
     "warmup": 0,
     "clip": None,
+    "rotation": "quarter",
+    "zoom": 0.0,
 }
 
 

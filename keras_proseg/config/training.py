@@ -55,8 +55,8 @@ class TrainConfig(DataConfig):
     warmup: int = 40
     clip: float | None = 1.0
     augment: bool = True
-    rotation: str = "quarter"
-    zoom: float = 0.0
+    rotation: str = "any"
+    zoom: float = 0.15
     validations: int = 6
     val_cases: int = 48
     val_samples: int = 8
