@@ -65,7 +65,7 @@ def read_series(folder: str | Path, findings: Findings) -> Series:
     Of several files at one position the first by instance number is used, as pylidc does.
 
     Args:
-        folder: holds one series, and no other files that end in .dcm.
+        folder: holds one series, and no other DICOM files; one file of it will do.
         findings: told of duplicates, gaps and files that are no slices.
 
     Raises:
@@ -73,9 +73,9 @@ def read_series(folder: str | Path, findings: Findings) -> Series:
             spacings or orientations.
     """
     folder = Path(folder)
-    paths = [folder] if folder.is_file() else sorted(folder.glob("*.dcm"))
+    paths = [folder] if folder.is_file() else sorted(filter(_is_dicom, folder.iterdir()))
     headers = [_header(path) for path in paths]
-    require(bool(headers), str(folder), "a folder with .dcm files", "none")
+    require(bool(headers), str(folder), "a folder with DICOM files", "none")
     series = {header.series_uid for header in headers}
     require(len(series) == 1, str(folder), "a folder of one series", f"{len(series)} series")
     sizes = sorted({header.size for header in headers})
@@ -86,6 +86,16 @@ def read_series(folder: str | Path, findings: Findings) -> Series:
     files = _unique([header.file for header in headers], folder, findings)
     _note_gaps(files, folder, findings)
     return Series(folder, tuple(files), (len(files), *sizes[0]), headers[0].spacing)
+
+
+def _is_dicom(path: Path) -> bool:
+    """By its name or, as exports of many viewers have no suffix, by its first bytes."""
+    if path.name == "DICOMDIR" or not path.is_file():
+        return False
+    if path.suffix.lower() == ".dcm":
+        return True
+    with path.open("rb") as file:
+        return file.read(132)[128:] == b"DICM"
 
 
 def read_slice(path: Path, shape: tuple[int, int] | None = None) -> np.ndarray:

@@ -25,8 +25,8 @@ if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-from tiny_data import SMALL, tiny_arrays
-from keras_proseg import Dataset, ProSeg
+from tiny_data import SMALL, TINY, tiny_arrays
+from keras_proseg import Dataset, ProSeg, load, train
 from keras_proseg.config import TrainConfig
 from keras_proseg.data.pipeline import BatchReader, training_batches
 from keras_proseg.trainers import data_parallel
@@ -43,6 +43,10 @@ for devices in (1, 2):
     assert model.steps_done == 4 and keras.ops.convert_to_numpy(model.steps_skipped) == 0
     weights = [keras.ops.convert_to_numpy(weight) for weight in model.trainable_variables]
     np.savez(r"{out}/" + str(devices) + ".npz", *weights)
+dataset = Dataset.from_arrays(**tiny_arrays(24), patients=np.arange(24) // 2)
+settings = TINY | {{"steps": 2, "batch_size": 4, "validations": 1, "devices": 2}}
+run = train(dataset, r"{out}/run", lambda line: None, **settings)
+assert load(run.path).steps_done == 2
 """
 
 

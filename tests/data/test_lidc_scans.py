@@ -268,7 +268,7 @@ def test_folders_that_are_no_single_series(tmp_path):
     from keras_proseg.data.dicom_series import read_series, read_slice
     from keras_proseg.data.findings import Findings
 
-    with pytest.raises(ProSegError, match=r"a folder with .dcm files"):
+    with pytest.raises(ProSegError, match="a folder with DICOM files"):
         read_series(tmp_path, Findings())
     write_slice(tmp_path / "a.dcm", np.zeros((8, 8)), (0, 0, 1), 1)
     with pytest.raises(ProSegError, match="a CT slice of 512x512"):
@@ -287,6 +287,19 @@ def test_folders_that_are_no_single_series(tmp_path):
         write_slice(tmp_path / "b.dcm", np.zeros((8, 8)), (0, 0, 2), 2, **fields)
         with pytest.raises(ProSegError, match=words):
             read_series(tmp_path, Findings())
+
+
+def test_files_of_a_series_may_have_any_name(tmp_path):
+    from keras_proseg.data.dicom_series import read_series
+    from keras_proseg.data.findings import Findings
+
+    for number, name in enumerate(["a.dcm", "B.DCM", "IM0003", "1.2.3.4"]):
+        write_slice(tmp_path / name, np.zeros((8, 8)), (0, 0, number), number)
+    shutil.copy(tmp_path / "a.dcm", tmp_path / "DICOMDIR")
+    (tmp_path / "LICENSE").write_text("not an image")
+    (tmp_path / "more").mkdir()
+    files = read_series(tmp_path, Findings()).files
+    assert [file.path.name for file in files] == ["a.dcm", "B.DCM", "IM0003", "1.2.3.4"]
 
 
 def test_pydicoms_own_ct_slice():
