@@ -51,7 +51,9 @@ def test_an_image_is_seen_at_the_spacing_of_the_training(coarse_run, tiny_model,
     with pytest.warns(UserWarning, match=r"ct.npy: no pixel spacing is known.*at 1.4 mm -> use"):
         sample_file(coarse_run, tmp_path / "ct.npy", tmp_path / "plain", "ann", 2, seed=3)
     plain = np.load(tmp_path / "plain" / "probabilities.npy")
-    np.testing.assert_array_equal(plain[0], tiny_model.sample(IMAGE[..., None], "ann", 2, 3))
+    expected = tiny_model.sample(IMAGE[..., None], "ann", 2, 3)
+    # Two models are two graphs, whose sums may be in another order.
+    np.testing.assert_allclose(plain[0], expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["npz", "npy", "png"])
