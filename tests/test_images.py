@@ -82,6 +82,8 @@ def test_refused_images(tmp_path, tiny_run):
     (tmp_path / "a.jpg").write_bytes(b"")
     with pytest.raises(UsageError, match="must end in"):
         read_image(tmp_path / "a.jpg")
+    with pytest.raises(UsageError, match=r"an existing file. Received: .*none.dcm"):
+        read_image(tmp_path / "none.dcm")
     np.savez(tmp_path / "a.npz", image=IMAGE)
     with pytest.raises(ProSegError, match="array `images`"):
         read_image(tmp_path / "a.npz")

@@ -166,8 +166,7 @@ def is_prepared(path: Path) -> bool:
 
 def _map(path: Path, stored: Any) -> np.ndarray:
     offset = stored.id.get_offset()
-    if offset is None:
-        raise ValueError(f"`{stored.name}` is not contiguous")
+    require(offset is not None, f"{path}: {stored.name}", "contiguous", "chunks")
     return np.memmap(path, stored.dtype, "r", offset, stored.shape).view(np.ndarray)
 
 

@@ -12,6 +12,7 @@ import source_files as files
 from test_cli import run
 
 from keras_proseg.config import DataConfig
+from keras_proseg.data import prepared as prepared_files
 from keras_proseg.data.dataset import Dataset, mask_areas, rank_by_area
 from keras_proseg.data.lazy import LazyRows, PackedMasks
 from keras_proseg.data.prepared import load_prepared, write_prepared
@@ -114,6 +115,21 @@ def test_every_damage_is_refused(dataset, tmp_path):
         path.write_bytes(whole[:end])
         with pytest.raises(ProSegError, match="prepared file"):
             load_prepared([path])
+
+
+def test_arrays_in_chunks_are_refused(dataset, tmp_path):
+    """Another program may write them, with a checksum that is right."""
+    import h5py
+
+    path = tmp_path / "data"
+    write_prepared(dataset, path)
+    with h5py.File(path, "r+") as file:
+        del file["images"]
+        file.create_dataset("images", data=dataset.images, chunks=True)
+    with path.open("r+b") as handle:
+        handle.write(prepared_files.MARK + prepared_files._digest(path).encode())
+    with pytest.raises(ProSegError, match="images must be contiguous. Received: chunks"):
+        load_prepared([path])
 
 
 def test_places_that_cannot_be_written(dataset, tmp_path):

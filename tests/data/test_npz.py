@@ -1,0 +1,61 @@
+"""The npz source: its defaults, and files that are refused."""
+
+import numpy as np
+import pytest
+from tiny_data import tiny_arrays
+
+from keras_proseg import ProSegError, UsageError
+from keras_proseg.data.npz import load_npz
+
+
+def write(path, **columns):
+    np.savez(path, **(tiny_arrays(6, size=8) | columns))
+    return path
+
+
+def test_columns_have_defaults_and_others_are_ignored(tmp_path):
+    dataset = load_npz(write(tmp_path / "a.npz", nodule_ids=np.arange(6)))
+    assert dataset.raters == ("rater1", "rater2", "rater3")
+    assert dataset.case_ids.tolist() == [str(k) for k in range(6)]
+    assert (dataset.annotated.all(), dataset.group_by, dataset.split) == (True, "case_ids", None)
+    assert dataset.masks.shape == (6, 3, 8, 8, 1)
+
+
+def test_patients_go_before_images_and_unannotated_masks_are_not_looked_at(tmp_path):
+    masks = tiny_arrays(6, size=8)["masks"]
+    masks[0, 1] = 7
+    annotated = np.ones((6, 3), bool)
+    annotated[0, 1] = annotated[5] = False
+    groups = {"patient_ids": np.arange(6) // 3, "image_ids": np.arange(6)}
+    path = write(tmp_path / "a.npz", masks=masks, annotated=annotated, **groups)
+    dataset = load_npz(path)
+    assert (len(dataset), dataset.dropped, dataset.group_by) == (5, 1, "patient_ids")
+    assert not dataset.masks[0, 1].any()
+
+
+def test_files_that_hold_something_else(tmp_path):
+    with pytest.raises(UsageError, match="an existing .npz file"):
+        load_npz(tmp_path / "none.npz")
+    np.savez(tmp_path / "names.npz", image=np.zeros((2, 8, 8, 1)))
+    with pytest.raises(ProSegError, match=r"names.npz must hold arrays .*no images, masks"):
+        load_npz(tmp_path / "names.npz")
+    path = write(tmp_path / "objects.npz", images=np.array([{}] * 6))
+    with pytest.raises(ProSegError, match="whole .npz of plain arrays"):
+        load_npz(path)
+    whole = write(tmp_path / "whole.npz").read_bytes()
+    for end in (0, 40, len(whole) // 2, len(whole) - 9):
+        (tmp_path / "cut.npz").write_bytes(whole[:end])
+        with pytest.raises(ProSegError, match=r"cut.npz must be a whole .npz"):
+            load_npz(tmp_path / "cut.npz")
+    np.save(tmp_path / "array.npz.npy", np.zeros(3))
+    (tmp_path / "array.npz.npy").rename(tmp_path / "array.npz")
+    with pytest.raises(ProSegError, match="no npz archive"):
+        load_npz(tmp_path / "array.npz")
+
+
+def test_bad_masks_are_named_with_file_and_case(tmp_path):
+    masks = tiny_arrays(6, size=8)["masks"]
+    masks[3, 0, 0, 0] = 9
+    path = write(tmp_path / "a.npz", masks=masks)
+    with pytest.raises(ProSegError, match=r"a.npz: masks must be 0/1.*9\] in case 3"):
+        load_npz(path)
