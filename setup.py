@@ -19,6 +19,7 @@ TEST = [
     "nbmake",
     "pytest>=8",
     "pytest-timeout",
+    "pytest-xdist",
     "ruff",
 ]
 

@@ -76,21 +76,25 @@ def test_resume_of_a_finished_run_changes_no_loss(tiny_run, tiny_npz):
 
 
 def test_a_killed_run_ends_like_one_never_stopped(tiny_npz, tmp_path):
-    options = ["--steps", "40", "--batch-size", "4", "--width", "4", "--val-cases", "2",
-               "--val-samples", "2", "--num-samples", "2", "--mean-samples", "2"]  # fmt: skip
-    command = [sys.executable, "-m", "keras_proseg_cli.main", "train"]
-    run = [*command, "--data", str(tiny_npz), *options, "--out"]
+    settings = {"steps": 40, "batch_size": 4, "width": 4, "val_cases": 2, "val_samples": 2,
+                "num_samples": 2, "mean_samples": 2}  # fmt: skip
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    quiet = subprocess.run([*run, whole], check=True, capture_output=True)
-    assert quiet.stderr == b""
-    process = subprocess.Popen([*run, killed], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    train(str(tiny_npz), whole, lambda line: None, **settings)
+    command = [sys.executable, "-m", "keras_proseg_cli.main", "train"]
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
+    process = subprocess.Popen(
+        [*command, "--data", str(tiny_npz), *options, "--out", killed],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     deadline = time.monotonic() + 120
     while not (killed / "best.keras").exists() and time.monotonic() < deadline:
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     assert not (killed / "metrics.json").exists()
-    subprocess.run([*command, "--resume", killed], check=True, capture_output=True)
+    done = subprocess.run([*command, "--resume", killed], check=True, capture_output=True)
+    assert done.stderr == b""
     expected, got = Run(whole).history(), Run(killed).history()
     assert [row["step"] for row in got] == [row["step"] for row in expected]
     for one, two in zip(expected, got, strict=True):
