@@ -21,8 +21,9 @@ from keras_proseg.config import ModelConfig, preset_configs, to_dict
 from keras_proseg.errors import ProSegError
 from keras_proseg.layers.ambiguity import BoundaryAmbiguity
 from keras_proseg.layers.backbone import make_backbone
+from keras_proseg.layers.grids import pad_to_multiple, upsample
 from keras_proseg.layers.image_decoder import make_image_decoder
-from keras_proseg.layers.intensity import IntensityScaling, pad_to_multiple, upsample
+from keras_proseg.layers.intensity import IntensityScaling
 from keras_proseg.layers.mask_decoder import MaskDecoder
 from keras_proseg.layers.preference import RaterClassifier, RaterPreference
 from keras_proseg.optimizers import make_optimizer

@@ -7,7 +7,7 @@ import keras
 
 from keras_proseg.config import ModelConfig
 from keras_proseg.layers.backbone import make_backbone
-from keras_proseg.layers.intensity import unfold_blocks
+from keras_proseg.layers.grids import unfold_blocks
 
 
 class LightImageDecoder(keras.layers.Layer):

@@ -1,4 +1,4 @@
-"""p(y|z,tau): pointwise layers over z (and image features), shaped by tau."""
+"""p(y|z,tau): pointwise layers over z (and image features), shaped by tau; logits smoothed."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from keras_proseg.config import ModelConfig
-from keras_proseg.layers.intensity import unfold_blocks
+from keras_proseg.layers.grids import smooth_blocks, unfold_blocks
 
 
 class MaskDecoder(keras.layers.Layer):
@@ -67,5 +67,5 @@ class MaskDecoder(keras.layers.Layer):
             return logits
         batch, draws = ops.shape(logits)[:2]
         flat = ops.reshape(logits, (batch * draws, *ops.shape(logits)[2:]))
-        flat = unfold_blocks(flat, self.factor)
+        flat = unfold_blocks(smooth_blocks(flat, self.factor), self.factor)
         return ops.reshape(flat, (batch, draws, *ops.shape(flat)[1:]))

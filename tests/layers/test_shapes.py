@@ -1,17 +1,14 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from scipy.ndimage import correlate1d
 
 from keras_proseg.config import IntensityConfig, ModelConfig
 from keras_proseg.errors import UsageError
 from keras_proseg.layers.backbone import make_backbone
+from keras_proseg.layers.grids import pad_to_multiple, smooth_blocks, unfold_blocks, upsample
 from keras_proseg.layers.image_decoder import make_image_decoder
-from keras_proseg.layers.intensity import (
-    IntensityScaling,
-    pad_to_multiple,
-    unfold_blocks,
-    upsample,
-)
+from keras_proseg.layers.intensity import IntensityScaling
 
 
 def test_upsample_is_bilinear():
@@ -23,6 +20,17 @@ def test_upsample_is_bilinear():
 def test_unfold_blocks_is_depth_to_space():
     blocks = np.random.default_rng(0).normal(size=(2, 3, 5, 12)).astype("float32")
     np.testing.assert_array_equal(unfold_blocks(blocks, 2), tf.nn.depth_to_space(blocks, 2))
+
+
+@pytest.mark.parametrize("factor", [2, 3])
+def test_smoothed_blocks_unfold_to_a_smoothed_image(factor):
+    blocks = np.random.default_rng(0).normal(size=(2, 4, 5, factor * factor * 2)).astype("float32")
+    image = np.asarray(unfold_blocks(blocks, factor))
+    expected = image
+    for axis in (1, 2):
+        expected = correlate1d(expected, [0.25, 0.5, 0.25], axis, mode="constant")
+    got = unfold_blocks(smooth_blocks(blocks, factor), factor)
+    np.testing.assert_allclose(got, expected, atol=1e-6)
 
 
 def test_padding_repeats_the_edge():

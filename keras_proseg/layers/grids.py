@@ -1,0 +1,75 @@
+"""Grids in height and width: padded, upsampled, and unfolded from blocks."""
+
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+SMOOTHING = (0.25, 0.5, 0.25)
+
+
+def pad_to_multiple(image: Any, multiple: int) -> Any:
+    """Repeats the last row and column until H and W are multiples of `multiple`."""
+    for axis in (1, 2):
+        size = ops.shape(image)[axis]
+        extra = (multiple - size % multiple) % multiple
+        index = ops.minimum(ops.arange(size + extra), size - 1)
+        image = ops.take(image, index, axis=axis)
+    return image
+
+
+def upsample(grid: Any, factor: int) -> Any:
+    """Bilinear upsampling of (..., h, w, D) by `factor`, edges held; half-pixel centres.
+
+    Two products with interpolation matrices: dynamic in h and w on every backend and in exports.
+    As `tensordot`, plain matrix products: the gradient of the batched product that an einsum makes
+    of them crashes in oneDNN on AMD processors with AVX-512.
+    """
+    if factor == 1:
+        return grid
+    rank = len(grid.shape)
+    rows = _interpolation(ops.shape(grid)[-3], factor)
+    columns = _interpolation(ops.shape(grid)[-2], factor)
+    grid = ops.tensordot(grid, rows, axes=[[rank - 3], [1]])  # (..., w, D, H)
+    grid = ops.tensordot(grid, columns, axes=[[rank - 3], [1]])  # (..., D, H, W)
+    return ops.transpose(grid, (*range(rank - 3), rank - 2, rank - 1, rank - 3))
+
+
+def _interpolation(size: Any, factor: int) -> Any:
+    target = (ops.cast(ops.arange(size * factor), "float32") + 0.5) / factor - 0.5
+    last = ops.cast(size, "float32") - 1.0
+    target = ops.clip(target, 0.0, last)
+    source = ops.cast(ops.arange(size), "float32")
+    return ops.relu(1.0 - ops.abs(target[:, None] - source[None, :]))
+
+
+def unfold_blocks(blocks: Any, factor: int) -> Any:
+    """(N, h, w, factor * factor * K) to (N, h * factor, w * factor, K), block by block."""
+    if factor == 1:
+        return blocks
+    count, height, width, channels = ops.shape(blocks)
+    depth = channels // (factor * factor)
+    blocks = ops.reshape(blocks, (count, height, width, factor, factor, depth))
+    blocks = ops.transpose(blocks, (0, 1, 3, 2, 4, 5))
+    return ops.reshape(blocks, (count, height * factor, width * factor, depth))
+
+
+def smooth_blocks(blocks: Any, factor: int) -> Any:
+    """Smooths with (1, 2, 1) / 4 along both axes what `blocks` unfold to; zeros beyond the edges.
+
+    The pixels of one block come from different channels and so differ at first, which shows as a
+    pattern of dots. Among the blocks the filter is one small convolution.
+    """
+    kernel = _smoothing_kernel(factor, blocks.shape[-1] // (factor * factor))
+    return ops.conv(blocks, ops.convert_to_tensor(kernel, blocks.dtype), padding="same")
+
+
+def _smoothing_kernel(factor: int, depth: int) -> np.ndarray:
+    """(3, 3, factor * factor * depth, factor * factor * depth): the filter between neighbours."""
+    line = np.zeros((3, factor, factor))  # which block, place in it, place that comes out
+    for out in range(factor):
+        for move, weight in zip((-1, 0, 1), SMOOTHING, strict=True):
+            block, place = divmod(out + move, factor)
+            line[block + 1, place, out] = weight
+    kernel = np.einsum("apq,brs,kl->abprkqsl", line, line, np.eye(depth))
+    return kernel.reshape(3, 3, factor * factor * depth, factor * factor * depth)
