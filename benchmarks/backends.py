@@ -1,11 +1,14 @@
 """One table, backend by backend: seconds per step, and the losses of equal runs.
 
-    python benchmarks/backends.py [--preset default] [--batch-size 8] [--steps 30] [--backends ...]
+    python benchmarks/backends.py [--preset default] [--batch-size 4] [--steps 30] [--backends ...]
 
 `--jit-compile` compiles with XLA where that is not the default: TensorFlow's path on a GPU.
 
 `--perturb N` starts run N from weights moved by one part in ten million, about float32's rounding:
 the losses of several such runs on one backend show how far rounding alone carries in these steps.
+
+`--slower N` divides both learning rates by N: in such steps rounding is not carried far, and what
+the backends compute differently would show.
 
 Every installed backend starts from the same weights (a file written by the first), sees the same
 batches of moving discs, and has the same noise: one draw of z's from NumPy, and tau at its mean.
@@ -19,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -26,6 +30,7 @@ from typing import Any
 import numpy as np
 
 from keras_proseg.backends import PACKAGES
+from keras_proseg.config import TrainConfig
 
 
 def main() -> None:
@@ -49,11 +54,12 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--preset", default="default")
-    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--batch-size", type=int, default=TrainConfig().batch_size)
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--backends", nargs="+", choices=list(PACKAGES))
     parser.add_argument("--jit-compile", action="store_true", default=None)
     parser.add_argument("--perturb", type=int, default=0)
+    parser.add_argument("--slower", type=float, default=1.0)
     parser.add_argument("--run", help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -109,6 +115,8 @@ def _model(options: argparse.Namespace, keras: Any) -> Any:
         rng = np.random.default_rng(options.perturb)
         weights = [w * (1 + 1e-7 * rng.choice([-1, 1], w.shape)) for w in model.get_weights()]
         model.set_weights(weights)
+    for name in ("learning_rate", "preference_learning_rate"):
+        train = replace(train, **{name: getattr(train, name) / options.slower})
     chosen = {"jit_compile": True} if options.jit_compile else {}
     model.compile(make_optimizer(train), **chosen)
     return model

@@ -82,6 +82,7 @@ def _child(part: str, folder: str) -> dict[str, Any]:
 def _train(part: str, folder: Path) -> list[float]:
     """Seconds of an image in a real run, input pipeline included, after steps that warm up."""
     import keras_proseg
+    from keras_proseg.config import preset_configs
     from keras_proseg.optimizers import WarmupCosine
 
     ends: list[float] = []
@@ -89,13 +90,13 @@ def _train(part: str, folder: Path) -> list[float]:
     published = part == "train_published"
     settings: dict[str, Any] = {"preset": "published"} if published else {}
     settings["precision"] = "mixed_bfloat16" if part == "train_bfloat16" else "float32"
-    size = 16 if published else 8
-    steps = 14 if published else 80
+    size = preset_configs(settings.get("preset", "default"))[1].batch_size
+    steps = 14 if published else 120
     keras_proseg.train(
         str(folder / "discs.npz"), folder / part, log=lambda _: None, validations=1,
         batch_size=size, steps=steps, num_samples=4, val_samples=4, **settings,
     )  # fmt: skip
-    return [float(s) / size for s in np.diff(ends)[4 if published else 12 :]]
+    return [float(s) / size for s in np.diff(ends)[4 if published else 20 :]]
 
 
 def _sample(part: str) -> list[float]:

@@ -18,7 +18,7 @@ from keras_proseg.files import write_json
 from keras_proseg.progress import counting_bar
 from keras_proseg.runs import Run, write_csv
 
-TIMED_STEPS = 20  # of which the first 6 warm up; then a plan in minutes becomes one in steps
+TIMED_STEPS = 40  # of which the first 13 warm up; then a plan in minutes becomes one in steps
 CHECKPOINT_SECONDS = 45
 VALIDATION_SHARE = 0.05  # of the minutes, kept for validation during the run
 

@@ -86,7 +86,7 @@ class ModelConfig:
     ambiguity_stride: int = 8
     ambiguity_per_rater: bool = False
     ambiguity_start_scale: float = 1.0
-    decoder_width: int = 16
+    decoder_width: int = 8
     decoder_features: bool = True
     image_decoder: str = "light"
     image_scale: float = 1.0

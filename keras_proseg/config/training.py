@@ -45,11 +45,11 @@ class TrainConfig(DataConfig):
     epochs: int | None = None
     steps: int | None = None
     minutes: float | None = None
-    batch_size: int = 8
+    batch_size: int = 4
     devices: int = 1
     precision: str = "float32"
     seed: int = 0
-    learning_rate: float = 2e-3
+    learning_rate: float = 1.4e-3
     preference_learning_rate: float = 1e-2
     weight_decay: float = 1e-4
     warmup: int = 40
