@@ -51,7 +51,7 @@ class TrainConfig(DataConfig):
     seed: int = 0
     learning_rate: float = 1.4e-3
     preference_learning_rate: float = 1e-2
-    weight_decay: float = 1e-4
+    weight_decay: float = 0.05
     warmup: int = 40
     clip: float | None = 1.0
     augment: bool = True
