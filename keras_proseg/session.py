@@ -57,7 +57,7 @@ class Session:
     def finish(self) -> Run:
         """Trains to the end of the plan, then scores the best checkpoint on val."""
         plan = self.run.plan() or self._make_plan()
-        if self.rows and self.rows[-1]["val_ged"] == min(row["val_ged"] for row in self.rows):
+        if self.rows and misfit(self.rows[-1]) == min(map(misfit, self.rows)):
             self.run.keep_as_best()  # a kill may have come between the two saves
         while self.steps_done < plan["steps"]:
             done = self.steps_done
@@ -115,12 +115,12 @@ class Session:
         row = {"step": self.steps_done, **losses} | {f"val_{k}": v for k, v in val.items()}
         row["seconds"] = self.seconds_before + time.monotonic() - self.started
         row["cpu_seconds"] = self.cpu_before + time.process_time() - self.cpu_started
-        best = min((r["val_ged"] for r in self.rows), default=np.inf)
+        best = min(map(misfit, self.rows), default=np.inf)
         self.rows.append(row)
         # history first: a kill in between repeats the chunk, and its row is dropped on resume.
         self.run.write_history(self.rows)
         self.run.save_model(self.model, "last")
-        if val["ged"] <= best:
+        if misfit(row) <= best:
             self.run.keep_as_best()
         self.log(
             f"step {row['step']:>6} / {plan['steps']}  loss {row['loss']:.4f}  "
@@ -148,6 +148,11 @@ class Session:
         write_csv(self.run.path / "cases.csv", rows)
         write_json(self.run.path / "metrics.json", plain(summary))
         plot_samples(best, self.val, self.run.path / "samples.png")
+
+
+def misfit(row: dict[str, Any]) -> float:
+    """What the best checkpoint has least of: `ged` less the Dice of the raters' own predictions."""
+    return float(row["val_ged"] - row["val_dice_rater"])
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from tiny_data import TINY, tiny_arrays
 from keras_proseg import Dataset, ProSegError, UsageError, evaluate, load
 from keras_proseg.evaluation import evaluate_run
 from keras_proseg.runs import Run
-from keras_proseg.session import TIMED_STEPS
+from keras_proseg.session import TIMED_STEPS, Session
 from keras_proseg.training import resume, train
 
 
@@ -67,6 +67,24 @@ def test_minutes_become_a_plan_of_steps(tiny_npz, tmp_path):
     assert plan["steps"] > TIMED_STEPS
     assert run.history()[-1]["step"] == plan["steps"]
     assert lines[-1 - len(run.history())].startswith(f"Plan: {plan['steps']} steps")
+
+
+def test_the_best_checkpoint_is_good_at_both(tiny_npz, tmp_path, monkeypatch):
+    scores = iter([(0.50, 0.6), (0.45, 0.5), (0.46, 0.7)])  # ged and dice_rater
+    kept, keep = [], Run.keep_as_best
+
+    def validate(self):
+        return dict(zip(("ged", "dice_rater"), next(scores), strict=True))
+
+    def note(self):
+        kept.append(len(self.history()))
+        keep(self)
+
+    monkeypatch.setattr(Session, "_validate", validate)
+    monkeypatch.setattr(Run, "keep_as_best", note)
+    settings = TINY | {"steps": 6, "batch_size": 4, "validations": 3}
+    train(str(tiny_npz), tmp_path / "run", lambda line: None, **settings)
+    assert kept == [1, 3]
 
 
 def test_resume_of_a_finished_run_changes_no_loss(tiny_run, tiny_npz):
