@@ -94,7 +94,7 @@ def _train(part: str, folder: Path) -> list[float]:
     steps = 14 if published else 120
     keras_proseg.train(
         str(folder / "discs.npz"), folder / part, log=lambda _: None, validations=1,
-        batch_size=size, steps=steps, num_samples=4, val_samples=4, **settings,
+        steps=steps, num_samples=4, val_samples=4, **settings,
     )  # fmt: skip
     return [float(s) / size for s in np.diff(ends)[4 if published else 20 :]]
 

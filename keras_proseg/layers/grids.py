@@ -59,6 +59,8 @@ def smooth_blocks(blocks: Any, factor: int) -> Any:
 
     The pixels of one block come from different channels and so differ at first, which shows as a
     pattern of dots. Among the blocks the filter is one small convolution.
+
+    Args: blocks (N, h, w, factor * factor * K). Returns: the same shape.
     """
     kernel = _smoothing_kernel(factor, blocks.shape[-1] // (factor * factor))
     return ops.conv(blocks, ops.convert_to_tensor(kernel, blocks.dtype), padding="same")
