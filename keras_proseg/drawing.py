@@ -70,7 +70,7 @@ class Drawing:
         noise = standard_normal(shape, key)[None] * scale
         if self.settings.ambiguity_per_rater:
             heads = ops.take(heads, rater_ids, axis=1)
-        return self.ambiguity.q_z(heads).sample(noise)
+        return self.ambiguity.answering_z(heads).sample(noise)
 
 
 def key_of(seed: int, salt: int) -> Any:

@@ -80,8 +80,9 @@ class ProSeg(Bound, Sampling, TrainStep, keras.Model):
         self.classifier = RaterClassifier(num_raters, name="rater_classifier")
         maps = num_raters if c.ambiguity_per_rater else 1
         self.ambiguity = BoundaryAmbiguity(
-            maps, c.ambiguity_size, 2 * c.width, c.ambiguity_start_scale, name="ambiguity"
-        )
+            maps, c.ambiguity_size, 2 * c.width, c.ambiguity_start_scale, c.ambiguity_temperature,
+            name="ambiguity",
+        )  # fmt: skip
         self.mask_decoder = MaskDecoder(c, self.backbone.finest, name="mask_decoder")
         self.image_decoder = make_image_decoder(c)
         self.trackers = [keras.metrics.Mean(n) for n in ("loss", "elbo", *TERMS)]

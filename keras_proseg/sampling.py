@@ -36,7 +36,8 @@ class Sampling(Drawing):
             rater: 0-based index or name, or B of them; None draws raters too.
             num_samples: S.
             seed: equal seeds give equal samples; None goes on from the model's own state.
-            ambiguity_scale: factor on the noise of z; 0 holds z at its mean.
+            ambiguity_scale: factor on the noise of z, beside the model's own
+                `ambiguity_temperature`; 0 holds z at its mean.
 
         Returns:
             Probabilities, float32: (S, H, W, K) for one image, (B, S, H, W, K) for a batch.

@@ -186,6 +186,29 @@ def test_both_latents_move_the_samples():
     assert (still != moved).any()
 
 
+@pytest.mark.backend
+def test_temperature_widens_the_answers_and_leaves_the_bound():
+    """As `ambiguity_scale` does, to rounding, and in the means and variances too."""
+    plain, warm = tiny(ambiguity_temperature=1.0), tiny(ambiguity_temperature=1.5)
+    warm.set_weights(plain.get_weights())
+    data = batch(2)
+    image = data["image"]
+    np.testing.assert_allclose(
+        warm.sample(image, None, 4, seed=3),
+        plain.sample(image, None, 4, seed=3, ambiguity_scale=1.5),
+        atol=1e-5,
+    )
+    np.testing.assert_allclose(
+        warm.predict_rater(image, 2), plain.predict_rater(image, 2, ambiguity_scale=1.5), atol=1e-5
+    )
+    boundary = [model.uncertainty(image)["boundary"].mean() for model in (plain, warm)]
+    assert boundary[1] > boundary[0]
+    terms = [model.elbo_terms(data, training=False) for model in (plain, warm)]
+    for name in ("kl_z", "nll_mask"):
+        cold, hot = (keras.ops.convert_to_numpy(getattr(t, name)) for t in terms)
+        np.testing.assert_array_equal(cold, hot)
+
+
 def test_diverse_samples_take_every_rater_equally_often():
     ids, _ = tiny()._draw_preferences(None, 1, 12, seed=5)
     assert np.bincount(ids[0]).tolist() == [4, 4, 4]
@@ -221,6 +244,8 @@ def test_bad_calls():
 def test_bad_settings(settings):
     with pytest.raises(UsageError, match="Received: "):
         preset_configs("default", **settings)
+    with pytest.raises(UsageError, match="`ambiguity_temperature` must be above 0. Received: 0"):
+        ModelConfig(ambiguity_temperature=0)
     with pytest.raises(UsageError, match="above 0"):
         preset_configs("default", steps=-1)
 

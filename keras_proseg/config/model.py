@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from keras_proseg.config.checks import check_choice
+from keras_proseg.config.checks import check_above_zero, check_choice
 from keras_proseg.errors import UsageError
 
 LEAST_CONCENTRATION = 1e-3  # of a Dirichlet: below it float32 gamma draws underflow to 0 / 0
@@ -50,6 +50,8 @@ class ModelConfig:
         ambiguity_stride: z is drawn on a grid of this stride and upsampled (1: per pixel).
         ambiguity_per_rater: q(z|x,r) as released, instead of q(z|x).
         ambiguity_start_scale: standard deviation of q(z|x) at the start.
+        ambiguity_temperature: answers (not the bound) draw z with so many times the standard
+            deviations of q(z|x), which is too sure of images it was not trained on.
         decoder_width: channels of the mask decoder.
         decoder_features: the mask decoder also sees the image features, not z alone.
         image_decoder: `"light"`, `"unet"` or `"none"`.
@@ -86,6 +88,7 @@ class ModelConfig:
     ambiguity_stride: int = 8
     ambiguity_per_rater: bool = False
     ambiguity_start_scale: float = 1.0
+    ambiguity_temperature: float = 1.5
     decoder_width: int = 8
     decoder_features: bool = True
     image_decoder: str = "light"
@@ -118,6 +121,7 @@ class ModelConfig:
         for name in _POSITIVE:
             if getattr(self, name) < 1:
                 raise UsageError(f"`{name}` must be at least 1. Received: {getattr(self, name)}")
+        check_above_zero(self, ("ambiguity_temperature",))
         if not self.raters or len(set(self.raters)) != len(self.raters):
             raise UsageError(f"`raters` must be distinct names. Received: {list(self.raters)}")
 

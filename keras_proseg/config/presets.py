@@ -16,6 +16,7 @@ PUBLISHED_MODEL: dict[str, Any] = {
     "ambiguity_size": 16,
     "ambiguity_stride": 1,
     "ambiguity_per_rater": True,
+    "ambiguity_temperature": 1.0,
     "decoder_features": False,
     "width": 16,
     "decoder_width": 16,

@@ -115,7 +115,7 @@ class Answers:
         if self.model.settings.ambiguity_per_rater:
             ids = tf.broadcast_to(ids, (tf.shape(heads)[0], tf.shape(ids)[1]))
             heads = tf.gather(heads, ids, axis=1, batch_dims=1)
-        return self.model.ambiguity.q_z(heads).sample(noise(shape))
+        return self.model.ambiguity.answering_z(heads).sample(noise(shape))
 
     def _fixed_noise(self, first: Any, shape: Any) -> tf.Tensor:
         return self._normal(shape, key(FIXED_SEED, Z + first))[None]

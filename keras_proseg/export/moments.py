@@ -43,7 +43,7 @@ class Moments:
         tau = tf.constant(self.tau)[:, None, first:last]
 
         def add(k: Any, noise: tf.Tensor, mean: tf.Tensor, spread: tf.Tensor) -> Any:
-            z = self.model.ambiguity.q_z(own).sample(noise)
+            z = self.model.ambiguity.answering_z(own).sample(noise)
             probability = tf.sigmoid(self.model.decode(image, features, z, tau[k]))
             away = probability - mean
             mean += away / tf.cast(k + 1, tf.float32)

@@ -28,7 +28,7 @@ class Portable:
         moments = []
         for rater in range(len(self.model.raters)):
             own = heads[:, rater : rater + 1] if self._per_rater else heads
-            z = self.model.ambiguity.q_z(own).sample(noise[None])
+            z = self.model.ambiguity.answering_z(own).sample(noise[None])
             tau = tf.constant(self.mean_tau[None, :, rater])
             probability = tf.sigmoid(self.model.decode(image, features, z, tau))
             mean = tf.reduce_mean(probability, axis=1)
@@ -44,7 +44,7 @@ class Portable:
         features, heads = self.model.encode(image)
         if rater is not None:
             heads = tf.gather(heads, rater, axis=1, batch_dims=1)
-        z = self.model.ambiguity.q_z(heads).sample(noise)
+        z = self.model.ambiguity.answering_z(heads).sample(noise)
         return {"samples": tf.sigmoid(self.model.decode(image, features, z, tau))}
 
     def fixed_noise(self, height: int, width: int) -> Any:

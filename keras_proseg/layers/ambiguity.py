@@ -1,4 +1,4 @@
-"""Boundary ambiguity: q(z|x) (or q(z|x,r)) and p(z)."""
+"""Boundary ambiguity: q(z|x) (or q(z|x,r)), p(z), and what answers draw z from."""
 
 from typing import Any
 
@@ -19,13 +19,20 @@ class BoundaryAmbiguity(keras.layers.Layer):
         size: D, channels of z.
         hidden: width of two 3x3 convolutions before the heads.
         start_scale: standard deviation at the start.
+        temperature: factor on the standard deviations that answers draw with.
     """
 
     def __init__(
-        self, num_maps: int, size: int, hidden: int, start_scale: float, **kwargs: Any
+        self,
+        num_maps: int,
+        size: int,
+        hidden: int,
+        start_scale: float,
+        temperature: float = 1.0,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.num_maps, self.size = num_maps, size
+        self.num_maps, self.size, self.temperature = num_maps, size, temperature
         self.hidden = [keras.layers.Conv2D(hidden, 3, padding="same", activation="silu")]
         bias = np.zeros((num_maps, 2, size), "float32")
         bias[:, 1] = np.log(start_scale)
@@ -51,10 +58,18 @@ class BoundaryAmbiguity(keras.layers.Layer):
 
     def q_z(self, heads: Any) -> DiagonalNormal:
         """The Gaussian (..., h, w, D) of `heads` (..., h, w, 2 D)."""
-        mean, log_scale = heads[..., : self.size], heads[..., self.size :]
-        bounded = LOG_SCALE_BOUND * ops.tanh(ops.cast(log_scale, "float32") / LOG_SCALE_BOUND)
-        return DiagonalNormal(mean, ops.exp(bounded))
+        return DiagonalNormal(*self._mean_and_scale(heads))
+
+    def answering_z(self, heads: Any) -> DiagonalNormal:
+        """`q_z` at `temperature`: what samples, means and uncertainty draw z from."""
+        mean, scale = self._mean_and_scale(heads)
+        return DiagonalNormal(mean, self.temperature * scale)
 
     def p_z(self) -> DiagonalNormal:
         """N(0, 1)."""
         return DiagonalNormal(0.0, 1.0)
+
+    def _mean_and_scale(self, heads: Any) -> tuple[Any, Any]:
+        mean, log_scale = heads[..., : self.size], heads[..., self.size :]
+        bounded = LOG_SCALE_BOUND * ops.tanh(ops.cast(log_scale, "float32") / LOG_SCALE_BOUND)
+        return mean, ops.exp(bounded)

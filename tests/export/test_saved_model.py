@@ -150,7 +150,7 @@ def test_maps_of_many_passes_are_the_moments_of_their_draws(images, monkeypatch)
     for draw in range(3):
         shape = (1, *heads.shape[2:4], model.settings.ambiguity_size)
         noise = model.standard_normal(shape, [drawing.FIXED_SEED, 1 + draw])
-        z = model.ambiguity.q_z(heads).sample(noise[None])
+        z = model.ambiguity.answering_z(heads).sample(noise[None])
         both = [model.decode(images, features, z, tau[None, draw : draw + 1, r]) for r in (0, 1)]
         every.append(tf.concat(tf.sigmoid(both), axis=2))
     every = np.concatenate(every, axis=2)  # (R, B, M, H, W, K)
