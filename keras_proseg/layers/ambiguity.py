@@ -28,7 +28,7 @@ class BoundaryAmbiguity(keras.layers.Layer):
         size: int,
         hidden: int,
         start_scale: float,
-        temperature: float = 1.0,
+        temperature: float,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
