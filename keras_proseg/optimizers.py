@@ -1,4 +1,4 @@
-"""Two learning rates in one optimizer: the network's, and that of the rater layers."""
+"""Learning rates in one optimizer: the network's, the rater layers', a trained encoder's."""
 
 import math
 from typing import Any
@@ -6,22 +6,26 @@ from typing import Any
 import keras
 
 from keras_proseg.config import TrainConfig
+from keras_proseg.layers.efficientnet import PREFIX
 
 PREFERENCE_NAME = "preference_adam"
 PREFERENCE = r".*(preference|rater_classifier)/.*"
+ENCODER_NAME = "encoder_adam"
+ENCODER = rf".*/{PREFIX}[^/]*/.*"
 
 
 def make_optimizer(config: TrainConfig | None = None) -> Any:
-    """AdamW (Adam at weight decay 0) at the two constant rates of `config`."""
+    """AdamW (Adam at weight decay 0) at the constant rates of `config`."""
     config = config or TrainConfig()
     network = _adam("network_adam", config, config.learning_rate, config.weight_decay)
     preference = _adam(PREFERENCE_NAME, config, config.preference_learning_rate, 0.0)
-    choice = keras.optimizers.OptimizerMap(network, {PREFERENCE: preference})
+    encoder = _adam(ENCODER_NAME, config, config.encoder_learning_rate, config.weight_decay)
+    choice = keras.optimizers.OptimizerMap(network, {PREFERENCE: preference, ENCODER: encoder})
     return keras.optimizers.MultiOptimizer(choice)
 
 
 class WarmupCosine(keras.callbacks.Callback):
-    """Sets both rates before each step, as a function of the step alone (so a resumed run agrees).
+    """Sets all rates before each step, as a function of the step alone (so a resumed run agrees).
 
     Args:
         config: peak rates and warm-up.
@@ -32,14 +36,17 @@ class WarmupCosine(keras.callbacks.Callback):
     def __init__(self, config: TrainConfig, steps: float, first_step: int) -> None:
         super().__init__()
         self.config, self.steps, self.step = config, steps, first_step
+        self.peaks = {
+            PREFERENCE_NAME: config.preference_learning_rate,
+            ENCODER_NAME: config.encoder_learning_rate,
+        }
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         """Scales the peaks by warm-up times cosine."""
         self.model.sync_state()
         factor = rate_factor(self.step, self.steps, self.config.warmup)
         for optimizer in self.model.optimizer.optimizers:
-            chosen = optimizer.name == PREFERENCE_NAME
-            peak = self.config.preference_learning_rate if chosen else self.config.learning_rate
+            peak = self.peaks.get(optimizer.name, self.config.learning_rate)
             optimizer.learning_rate = peak * factor
         self.step += 1
 

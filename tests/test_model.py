@@ -7,6 +7,7 @@ from tiny_data import SMALL
 from keras_proseg import ModelConfig, ProSeg, ProSegError, UsageError
 from keras_proseg.config import TrainConfig, preset_configs
 from keras_proseg.optimizers import (
+    ENCODER_NAME,
     PREFERENCE_NAME,
     WarmupCosine,
     make_optimizer,
@@ -275,18 +276,22 @@ def test_repeated_non_finite_steps_stop_the_training():
         model.fit(Repeated(bad, 5), verbose=0)
 
 
+def is_of_raters(path):
+    return "preference/" in path or "rater_classifier/" in path
+
+
 @pytest.mark.backend
-def test_two_learning_rates_and_their_schedule():
+def test_three_learning_rates_and_their_schedule():
     model = tiny()
     optimizer = make_optimizer()
     model.compile(optimizer, **QUICK)
     model.train_on_batch(batch())
-    small = next(o for o in optimizer.optimizers if o.name == PREFERENCE_NAME)
-    paths = {v.path for v in small._trainable_variables}
-    assert paths == {
-        v.path for v in model.trainable_variables if "preference/" in v.path
-        or "rater_classifier/" in v.path
-    }  # fmt: skip
+    owned = {o.name: {v.path for v in o._trainable_variables} for o in optimizer.optimizers}
+    paths = {v.path for v in model.trainable_variables}
+    assert owned[PREFERENCE_NAME] == {p for p in paths if is_of_raters(p)}
+    assert owned[ENCODER_NAME] == {p for p in paths if "/encoder_" in p}
+    assert {"proseg/backbone/encoder_stem"} <= {p.rsplit("/", 2)[0] for p in owned[ENCODER_NAME]}
+    assert set().union(*owned.values()) == paths
     assert [rate_factor(s, 100, 10) for s in (0, 100)] == [pytest.approx(0.1), 0]
     assert rate_factor(50, 100, 10) == pytest.approx(0.5)
     assert rate_factor(9, float("inf"), 10) == 1
@@ -297,11 +302,11 @@ def test_the_rates_are_those_of_the_step_inside_fit():
     model = tiny()
     model.compile(make_optimizer(), **QUICK)
     starts = [keras.ops.convert_to_numpy(w) + 0 for w in model.trainable_variables]
-    config = TrainConfig(preference_learning_rate=0.0, warmup=0)
+    config = TrainConfig(preference_learning_rate=0.0, encoder_learning_rate=0.0, warmup=0)
     model.fit(Repeated(batch(), 2), callbacks=[WarmupCosine(config, 2, 0)], verbose=0)
     ends = [keras.ops.convert_to_numpy(w) + 0 for w in model.trainable_variables]
     for weight, start, end in zip(model.trainable_variables, starts, ends, strict=True):
-        still = "preference/" in weight.path or "rater_classifier/" in weight.path
+        still = is_of_raters(weight.path) or "/encoder_" in weight.path
         assert np.array_equal(start, end) == still, weight.path
     model.fit(Repeated(batch(), 2), callbacks=[WarmupCosine(config, 2, 2)], verbose=0)
     for weight, end in zip(model.trainable_variables, ends, strict=True):

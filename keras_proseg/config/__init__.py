@@ -7,6 +7,7 @@ from keras_proseg.config.data import DATA_CHOICES, DataConfig, default_rater_ord
 from keras_proseg.config.export import EXPORT_CHOICES, ExportConfig
 from keras_proseg.config.model import (
     CHOICES,
+    EFFICIENTNET,
     LEAST_CONCENTRATION,
     IntensityConfig,
     ModelConfig,
@@ -25,6 +26,7 @@ __all__ = [
     "CHOICES",
     "DATA_CHOICES",
     "DEFAULT_MINUTES",
+    "EFFICIENTNET",
     "EXPORT_CHOICES",
     "LEAST_CONCENTRATION",
     "PRECISIONS",

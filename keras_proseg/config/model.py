@@ -6,6 +6,8 @@ from typing import Any
 from keras_proseg.config.checks import check_above_zero, check_choice
 from keras_proseg.errors import UsageError
 
+EFFICIENTNET = "efficientnet-lite0"
+EFFICIENTNET_DEPTHS = (2, 3, 4, 5)
 LEAST_CONCENTRATION = 1e-3  # of a Dirichlet: below it float32 gamma draws underflow to 0 / 0
 
 
@@ -39,9 +41,12 @@ class ModelConfig:
         raters: R names.
         num_classes: K, overlapping structures.
         image_channels: C.
-        backbone: `"light"` or `"resnet34"`.
-        width: channels at full resolution; doubled at each of the levels below.
-        depth: number of levels of the light backbone (24 to 96 channels as it stands).
+        backbone: `"efficientnet-lite0"` (its encoder), `"light"` or `"resnet34"`.
+        encoder_weights: EfficientNet's encoder starts with those of `"imagenet"`, or with `"none"`;
+            the others always start with none.
+        width: channels at full resolution; doubled at each of the levels below. Of EfficientNet the
+            decoder's, as its encoder has widths of its own.
+        depth: number of levels: strides 2 to 16 as it stands; 2 to 5 with EfficientNet.
         stem: the light backbone works on the image folded by this factor (1: full resolution).
         preference_size: T; None for 2 R.
         preference_start: raw concentrations at the start, (own slots, other slots).
@@ -77,8 +82,9 @@ class ModelConfig:
     raters: tuple[str, ...] = ("rater1",)
     num_classes: int = 1
     image_channels: int = 1
-    backbone: str = "light"
-    width: int = 12
+    backbone: str = EFFICIENTNET
+    encoder_weights: str = "imagenet"
+    width: int = 8
     depth: int = 4
     stem: int = 2
     preference_size: int | None = None
@@ -121,9 +127,16 @@ class ModelConfig:
         for name in _POSITIVE:
             if getattr(self, name) < 1:
                 raise UsageError(f"`{name}` must be at least 1. Received: {getattr(self, name)}")
+        if self.backbone == EFFICIENTNET:
+            check_choice("depth", self.depth, EFFICIENTNET_DEPTHS)
         check_above_zero(self, ("ambiguity_temperature",))
         if not self.raters or len(set(self.raters)) != len(self.raters):
             raise UsageError(f"`raters` must be distinct names. Received: {list(self.raters)}")
+
+    @property
+    def has_trained_encoder(self) -> bool:
+        """Whether the encoder starts with trained weights."""
+        return self.backbone == EFFICIENTNET and self.encoder_weights == "imagenet"
 
     @property
     def tau_size(self) -> int:
@@ -136,7 +149,8 @@ _POSITIVE = (
     "ambiguity_stride", "decoder_width", "draws_per_step", "mean_samples", "max_bad_steps",
 )  # fmt: skip
 CHOICES = {
-    "backbone": ("light", "resnet34"),
+    "backbone": (EFFICIENTNET, "light", "resnet34"),
+    "encoder_weights": ("imagenet", "none"),
     "preference_mode": ("concat", "film"),
     "image_decoder": ("light", "unet", "none"),
     "reduction": ("mean", "sum"),

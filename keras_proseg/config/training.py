@@ -28,6 +28,7 @@ class TrainConfig(DataConfig):
             weights, latents and losses stay in float32, and the saved model computes in float32.
         seed: of weights, order, augmentation and latents.
         learning_rate: of the network, at its peak.
+        encoder_learning_rate: of an EfficientNet encoder, which starts with trained weights.
         preference_learning_rate: of the rater embedding and classifier.
         weight_decay: decoupled (AdamW); 0 is Adam.
         warmup: steps over which the learning rate rises; a cosine takes it to 0 at the last step.
@@ -50,6 +51,7 @@ class TrainConfig(DataConfig):
     precision: str = "float32"
     seed: int = 0
     learning_rate: float = 1.4e-3
+    encoder_learning_rate: float = 1e-4
     preference_learning_rate: float = 1e-2
     weight_decay: float = 0.05
     warmup: int = 40

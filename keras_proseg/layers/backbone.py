@@ -1,124 +1,14 @@
 """Backbones: image (B, H, W, C) to features at a fine stride and context at a coarse one."""
 
-from typing import Any
-
 import keras
-from keras import ops
 
-from keras_proseg.config import ModelConfig
-from keras_proseg.errors import UsageError
-from keras_proseg.layers.normalization import GroupNorm
+from keras_proseg.config import EFFICIENTNET, ModelConfig
+from keras_proseg.layers import efficientnet
+from keras_proseg.layers.unet import ConvBlock, UNet, conv, norm
 
 RESNET34_BLOCKS = (3, 4, 6, 3)
 RESNET34_WIDTHS = (64, 128, 256, 512)
 RESNET34_DECODER = (256, 128, 64, 32, 16)
-
-
-class ConvBlock(keras.layers.Layer):
-    """Residual pair of 3x3 convolutions with group normalisation and SiLU."""
-
-    def __init__(self, filters: int, stride: int = 1, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.filters, self.stride = filters, stride
-        self.conv1 = _conv(filters, 3, stride)
-        self.conv2 = _conv(filters, 3)
-        self.norm1, self.norm2 = _norm(filters), _norm(filters)
-        self.shortcut: keras.layers.Layer | None = None
-
-    def build(self, shape: Any) -> None:
-        self.conv1.build(shape)
-        inner = self.conv1.compute_output_shape(shape)
-        self.norm1.build(inner)
-        self.conv2.build(inner)
-        self.norm2.build(inner)
-        if self.stride != 1 or shape[-1] != self.filters:
-            self.shortcut = _conv(self.filters, 1, self.stride)
-            self.shortcut.build(shape)
-
-    def call(self, x: Any) -> Any:
-        y = ops.silu(self.norm1(self.conv1(x)))
-        y = self.norm2(self.conv2(y))
-        return ops.silu(y + (x if self.shortcut is None else self.shortcut(x)))
-
-    def compute_output_shape(self, shape: Any) -> Any:
-        return self.conv1.compute_output_shape(shape)
-
-
-class UNet(keras.layers.Layer):
-    """A residual U-Net over an encoder given as stages; both presets are instances of it.
-
-    Args:
-        stem: list of layers from the image to the first level.
-        stages: one list of blocks per level; each level's first block sets its stride.
-        decoder: widths on the way up, finest last.
-        finest: stride of the features that come out.
-        context_stride: stride of the context that comes out.
-        merge: skips are concatenated (`"concat"`) or added after a 1x1 convolution (`"add"`), which
-            saves two thirds of the costliest convolutions.
-    """
-
-    def __init__(
-        self,
-        stem: list[Any],
-        stages: list[list[Any]],
-        decoder: tuple[int, ...],
-        finest: int,
-        context_stride: int,
-        merge: str = "add",
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        self.narrow = [_conv(filters, 1) for filters in decoder] if merge == "add" else None
-        self.stem, self.stages = stem, stages
-        self.ups = [ConvBlock(filters) for filters in decoder]
-        self.finest = finest
-        self.total_stride = finest * 2 ** len(decoder)
-        self.context_stride = context_stride
-        strides = [finest * 2**k for k in range(len(decoder) + 1)]
-        if context_stride not in strides:
-            raise UsageError(
-                f"`ambiguity_stride` must be one of {strides}. Received: {context_stride}"
-            )
-
-    def build(self, shape: Any) -> None:
-        skips = [shape]
-        for blocks in [self.stem, *self.stages]:
-            shape = _build_chain(blocks, shape)
-            skips.append(shape)
-        skips = skips[-1 - len(self.ups) :]
-        self.context_filters = shape[-1]
-        for k, (up, skip) in enumerate(zip(self.ups, reversed(skips[:-1]), strict=True)):
-            if self.narrow is not None:
-                self.narrow[k].build(shape)
-            merged = skip if self.narrow is not None else (*skip[:-1], shape[-1] + skip[-1])
-            up.build(merged)
-            shape = up.compute_output_shape(merged)
-        self.built = True
-
-    def compute_output_shape(self, shape: Any) -> tuple[Any, Any]:
-        widths = {self.finest * 2**k: up.filters for k, up in enumerate(reversed(self.ups))}
-        context = widths.get(self.context_stride, self.context_filters)
-        return (None, None, None, widths[self.finest]), (None, None, None, context)
-
-    def call(self, image: Any) -> tuple[Any, Any]:
-        """Returns features (B, H / finest, W / finest, F) and context at `context_stride`."""
-        skips, x = [image], image
-        for blocks in [self.stem, *self.stages]:
-            for block in blocks:
-                x = block(x)
-            skips.append(x)
-        skips = skips[-1 - len(self.ups) :]
-        stride, context = self.total_stride, x
-        for k, skip in enumerate(reversed(skips[:-1])):
-            x = self.ups[k](self._merge(k, x, skip))
-            stride //= 2
-            context = x if stride == self.context_stride else context
-        return x, context
-
-    def _merge(self, k: int, x: Any, skip: Any) -> Any:
-        if self.narrow is None:
-            return ops.concatenate([_double(x), skip], axis=-1)
-        return _double(self.narrow[k](x)) + skip
 
 
 def make_backbone(config: ModelConfig, name: str = "backbone") -> UNet:
@@ -126,41 +16,31 @@ def make_backbone(config: ModelConfig, name: str = "backbone") -> UNet:
     context = config.ambiguity_stride
     if config.backbone == "resnet34":
         return _resnet34(context, name)
+    if config.backbone == EFFICIENTNET:
+        return _efficientnet(config, name)
     widths = [config.width * config.stem * 2**k for k in range(config.depth)]
     widths = [min(width, 8 * config.width) for width in widths]
-    stem = [_conv(widths[0], 2 * config.stem + 1, config.stem), ConvBlock(widths[0])]
+    stem = [conv(widths[0], 2 * config.stem + 1, config.stem), ConvBlock(widths[0])]
     stages = [[ConvBlock(width, 2)] for width in widths[1:]]
     decoder = tuple(reversed(widths[:-1]))
     return UNet(stem, stages, decoder, config.stem, context, name=name)
 
 
+def _efficientnet(config: ModelConfig, name: str) -> UNet:
+    stem, stages = efficientnet.make_encoder(config.depth)
+    decoder = tuple(config.width * 2**k for k in range(config.depth - 1, 0, -1))
+    laterals = [efficientnet.Lateral(width) for width in reversed(decoder)]
+    return UNet(
+        stem, stages, decoder, efficientnet.FINEST, config.ambiguity_stride,
+        laterals=[*laterals, efficientnet.Lateral()], name=name,
+    )  # fmt: skip
+
+
 def _resnet34(context: int, name: str) -> UNet:
-    stem = [_conv(64, 7, 2), _norm(64), keras.layers.Activation("relu")]
+    stem = [conv(64, 7, 2), norm(64), keras.layers.Activation("relu")]
     stages = []
     for level, (count, width) in enumerate(zip(RESNET34_BLOCKS, RESNET34_WIDTHS, strict=True)):
         blocks = [ConvBlock(width, 2 if k == 0 and level else 1) for k in range(count)]
         pool = [keras.layers.MaxPooling2D(3, 2, "same")] if level == 0 else []
         stages.append(pool + blocks)
     return UNet(stem, stages, RESNET34_DECODER, 1, context, "concat", name=name)
-
-
-def _build_chain(blocks: list[Any], shape: Any) -> Any:
-    for block in blocks:
-        if not block.built:
-            block.build(shape)
-        shape = block.compute_output_shape(shape)
-    return shape
-
-
-def _conv(filters: int, size: int, stride: int = 1) -> keras.layers.Conv2D:
-    return keras.layers.Conv2D(
-        filters, size, stride, "same", kernel_initializer="he_normal", use_bias=size > 3
-    )
-
-
-def _norm(filters: int) -> GroupNorm:
-    return GroupNorm(groups=min(8, filters), epsilon=1e-5)
-
-
-def _double(x: Any) -> Any:
-    return ops.repeat(ops.repeat(x, 2, axis=1), 2, axis=2)

@@ -52,7 +52,7 @@ def test_intensities(intensity, expected):
     np.testing.assert_allclose(np.ravel(IntensityScaling(intensity)(image)), expected)
 
 
-@pytest.mark.parametrize("backbone", ["light", "resnet34"])
+@pytest.mark.parametrize("backbone", ["efficientnet-lite0", "light", "resnet34"])
 def test_backbone_shapes_are_the_ones_it_promises(backbone):
     config = ModelConfig(backbone=backbone, width=4, ambiguity_stride=8)
     unet = make_backbone(config)

@@ -1,0 +1,151 @@
+"""A residual U-Net over any encoder: features at a fine stride, context at a coarse one."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_proseg.errors import UsageError
+from keras_proseg.layers.normalization import GroupNorm
+
+
+class ConvBlock(keras.layers.Layer):
+    """Residual pair of 3x3 convolutions with group normalisation and SiLU."""
+
+    def __init__(self, filters: int, stride: int = 1, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.filters, self.stride = filters, stride
+        self.conv1 = conv(filters, 3, stride)
+        self.conv2 = conv(filters, 3)
+        self.norm1, self.norm2 = norm(filters), norm(filters)
+        self.shortcut: keras.layers.Layer | None = None
+
+    def build(self, shape: Any) -> None:
+        self.conv1.build(shape)
+        inner = self.conv1.compute_output_shape(shape)
+        self.norm1.build(inner)
+        self.conv2.build(inner)
+        self.norm2.build(inner)
+        if self.stride != 1 or shape[-1] != self.filters:
+            self.shortcut = conv(self.filters, 1, self.stride)
+            self.shortcut.build(shape)
+
+    def call(self, x: Any) -> Any:
+        y = ops.silu(self.norm1(self.conv1(x)))
+        y = self.norm2(self.conv2(y))
+        return ops.silu(y + (x if self.shortcut is None else self.shortcut(x)))
+
+    def compute_output_shape(self, shape: Any) -> Any:
+        return self.conv1.compute_output_shape(shape)
+
+
+class UNet(keras.layers.Layer):
+    """A residual U-Net over an encoder given as stages; every backbone is an instance of it.
+
+    Args:
+        stem: list of layers from the image to the first level.
+        stages: one list of blocks per level; each level's first block sets its stride.
+        decoder: widths on the way up, finest last.
+        finest: stride of the features that come out.
+        context_stride: stride of the context that comes out.
+        merge: skips are concatenated (`"concat"`) or added after a 1x1 convolution (`"add"`), which
+            saves two thirds of the costliest convolutions.
+        laterals: one layer for each skip, finest first, and one for what the last stage gives: they
+            bring the widths of a given encoder to those of `decoder`.
+    """
+
+    def __init__(
+        self,
+        stem: list[Any],
+        stages: list[list[Any]],
+        decoder: tuple[int, ...],
+        finest: int,
+        context_stride: int,
+        merge: str = "add",
+        laterals: list[Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.laterals = laterals
+        self.narrow = [conv(filters, 1) for filters in decoder] if merge == "add" else None
+        self.stem, self.stages = stem, stages
+        self.ups = [ConvBlock(filters) for filters in decoder]
+        self.finest = finest
+        self.total_stride = finest * 2 ** len(decoder)
+        self.context_stride = context_stride
+        strides = [finest * 2**k for k in range(len(decoder) + 1)]
+        if context_stride not in strides:
+            raise UsageError(
+                f"`ambiguity_stride` must be one of {strides}. Received: {context_stride}"
+            )
+
+    def build(self, shape: Any) -> None:
+        skips = [shape]
+        for blocks in [self.stem, *self.stages]:
+            shape = _build_chain(blocks, shape)
+            skips.append(shape)
+        skips = skips[-1 - len(self.ups) :]
+        if self.laterals is not None:
+            pairs = zip(self.laterals, skips, strict=True)
+            skips = [_build_chain([lateral], skip) for lateral, skip in pairs]
+            shape = skips[-1]
+        self.context_filters = shape[-1]
+        for k, (up, skip) in enumerate(zip(self.ups, reversed(skips[:-1]), strict=True)):
+            if self.narrow is not None:
+                self.narrow[k].build(shape)
+            merged = skip if self.narrow is not None else (*skip[:-1], shape[-1] + skip[-1])
+            up.build(merged)
+            shape = up.compute_output_shape(merged)
+        self.built = True
+
+    def compute_output_shape(self, shape: Any) -> tuple[Any, Any]:
+        widths = {self.finest * 2**k: up.filters for k, up in enumerate(reversed(self.ups))}
+        context = widths.get(self.context_stride, self.context_filters)
+        return (None, None, None, widths[self.finest]), (None, None, None, context)
+
+    def call(self, image: Any) -> tuple[Any, Any]:
+        """Returns features (B, H / finest, W / finest, F) and context at `context_stride`."""
+        skips, x = [image], image
+        for blocks in [self.stem, *self.stages]:
+            for block in blocks:
+                x = block(x)
+            skips.append(x)
+        skips = skips[-1 - len(self.ups) :]
+        if self.laterals is not None:
+            skips = [layer(skip) for layer, skip in zip(self.laterals, skips, strict=True)]
+            x = skips[-1]
+        stride, context = self.total_stride, x
+        for k, skip in enumerate(reversed(skips[:-1])):
+            x = self.ups[k](self._merge(k, x, skip))
+            stride //= 2
+            context = x if stride == self.context_stride else context
+        return x, context
+
+    def _merge(self, k: int, x: Any, skip: Any) -> Any:
+        if self.narrow is None:
+            return ops.concatenate([_double(x), skip], axis=-1)
+        return _double(self.narrow[k](x)) + skip
+
+
+def _build_chain(blocks: list[Any], shape: Any) -> Any:
+    for block in blocks:
+        if not block.built:
+            block.build(shape)
+        shape = block.compute_output_shape(shape)
+    return shape
+
+
+def conv(filters: int, size: int, stride: int = 1) -> keras.layers.Conv2D:
+    """A convolution as every backbone has them; the normalisation after it brings the bias."""
+    return keras.layers.Conv2D(
+        filters, size, stride, "same", kernel_initializer="he_normal", use_bias=size > 3
+    )
+
+
+def norm(filters: int) -> GroupNorm:
+    """Group normalisation of `filters` channels."""
+    return GroupNorm(groups=min(8, filters), epsilon=1e-5)
+
+
+def _double(x: Any) -> Any:
+    return ops.repeat(ops.repeat(x, 2, axis=1), 2, axis=2)
