@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
+from keras_proseg.layers.depthwise import DepthwiseConv
 from keras_proseg.layers.unet import norm
 
 FINEST = 2  # stride of the first level
@@ -67,9 +68,7 @@ class InvertedResidual(keras.layers.Layer):
         super().__init__(**kwargs)
         self.expansion, self.filters, self.stride = expansion, filters, stride
         self.expand: keras.layers.Layer | None = None
-        self.depthwise = keras.layers.DepthwiseConv2D(
-            size, stride, "same", depthwise_initializer="he_normal"
-        )
+        self.depthwise = DepthwiseConv(size, stride, "same", depthwise_initializer="he_normal")
         self.project = keras.layers.Conv2D(filters, 1, kernel_initializer="he_normal")
 
     def build(self, shape: Any) -> None:
