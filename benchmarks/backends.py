@@ -115,10 +115,10 @@ def _model(options: argparse.Namespace, keras: Any) -> Any:
         rng = np.random.default_rng(options.perturb)
         weights = [w * (1 + 1e-7 * rng.choice([-1, 1], w.shape)) for w in model.get_weights()]
         model.set_weights(weights)
-    for name in ("learning_rate", "preference_learning_rate"):
+    for name in ("learning_rate", "encoder_learning_rate", "preference_learning_rate"):
         train = replace(train, **{name: getattr(train, name) / options.slower})
     chosen = {"jit_compile": True} if options.jit_compile else {}
-    model.compile(make_optimizer(train), **chosen)
+    model.compile(make_optimizer(train, model.has_trained_encoder), **chosen)
     return model
 
 

@@ -24,8 +24,8 @@ from keras_proseg.config import (
 )
 
 MODEL_FIELDS = (
-    "backbone", "width", "image_decoder", "ambiguity_stride", "raters_per_step", "mean_samples",
-    "diverse", "nll_weight", "dice_weight", "beta_tau", "beta_z",
+    "backbone", "encoder_weights", "width", "image_decoder", "ambiguity_stride", "raters_per_step",
+    "mean_samples", "diverse", "nll_weight", "dice_weight", "beta_tau", "beta_z",
 )  # fmt: skip
 CHOICES = (
     MODEL_CHOICES

@@ -95,7 +95,7 @@ class ProSeg(Bound, Sampling, TrainStep, keras.Model):
         self.seed_generator = keras.random.SeedGenerator(seed)
         self.seed_state = self.seed_generator.state
         self.build((None, None, None, c.image_channels))
-        if load_encoder and c.has_trained_encoder:
+        if load_encoder and self.has_trained_encoder:
             efficientnet.load(self.backbone.stem, self.backbone.stages, encoder_weights())
 
     @classmethod
@@ -164,6 +164,11 @@ class ProSeg(Bound, Sampling, TrainStep, keras.Model):
         return terms, loss + sum(self.losses)
 
     @property
+    def has_trained_encoder(self) -> bool:
+        """Whether the encoder starts with trained weights."""
+        return self.settings.encoder_start == "imagenet"
+
+    @property
     def steps_done(self) -> int:
         """Optimiser steps so far, skipped ones too; kept in saved files."""
         return int(ops.convert_to_numpy(self.steps_seen))
@@ -190,12 +195,14 @@ class ProSeg(Bound, Sampling, TrainStep, keras.Model):
         return self.trackers
 
     def compile(self, optimizer: Any = None, **kwargs: Any) -> None:
-        """Like Keras' own, with the two learning rates of `TrainConfig` by default.
+        """Like Keras' own, with the learning rates of `TrainConfig` by default.
 
         `jit_compile` is true by default on JAX only.
         """
         kwargs.setdefault("jit_compile", JIT_COMPILE)
-        super().compile(optimizer=make_optimizer() if optimizer is None else optimizer, **kwargs)
+        if optimizer is None:
+            optimizer = make_optimizer(trained_encoder=self.has_trained_encoder)
+        super().compile(optimizer=optimizer, **kwargs)
 
     def fit(self, *args: Any, callbacks: Any = None, **kwargs: Any) -> Any:
         """Keras' own, guarded against steps that are not finite again and again."""

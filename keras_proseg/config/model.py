@@ -41,7 +41,7 @@ class ModelConfig:
         raters: R names.
         num_classes: K, overlapping structures.
         image_channels: C.
-        backbone: `"efficientnet-lite0"` (its encoder), `"light"` or `"resnet34"`.
+        backbone: `"light"`, `"efficientnet-lite0"` (its encoder) or `"resnet34"`.
         encoder_weights: EfficientNet's encoder starts with those of `"imagenet"`, or with `"none"`;
             the others always start with none.
         width: channels at full resolution; doubled at each of the levels below. Of EfficientNet the
@@ -82,9 +82,9 @@ class ModelConfig:
     raters: tuple[str, ...] = ("rater1",)
     num_classes: int = 1
     image_channels: int = 1
-    backbone: str = EFFICIENTNET
+    backbone: str = "light"
     encoder_weights: str = "imagenet"
-    width: int = 8
+    width: int = 12
     depth: int = 4
     stem: int = 2
     preference_size: int | None = None
@@ -134,9 +134,9 @@ class ModelConfig:
             raise UsageError(f"`raters` must be distinct names. Received: {list(self.raters)}")
 
     @property
-    def has_trained_encoder(self) -> bool:
-        """Whether the encoder starts with trained weights."""
-        return self.backbone == EFFICIENTNET and self.encoder_weights == "imagenet"
+    def encoder_start(self) -> str:
+        """`encoder_weights` where the backbone has any, else `"none"`."""
+        return self.encoder_weights if self.backbone == EFFICIENTNET else "none"
 
     @property
     def tau_size(self) -> int:
@@ -149,7 +149,7 @@ _POSITIVE = (
     "ambiguity_stride", "decoder_width", "draws_per_step", "mean_samples", "max_bad_steps",
 )  # fmt: skip
 CHOICES = {
-    "backbone": (EFFICIENTNET, "light", "resnet34"),
+    "backbone": ("light", EFFICIENTNET, "resnet34"),
     "encoder_weights": ("imagenet", "none"),
     "preference_mode": ("concat", "film"),
     "image_decoder": ("light", "unet", "none"),

@@ -19,6 +19,10 @@ OUTPUTS = {
     "total": "their sum",
 }
 IMAGES = {"given": "as the source gives them", "ct": "real CT, in HU", "phantom": "SIMULATED"}
+ENCODERS = {
+    "imagenet": "ImageNet weights of EfficientNet-Lite0 (Apache-2.0)",
+    "none": "random weights",
+}
 RANKS = (
     "no persons: each image's outlines are sorted by area, the first of the raters above draws "
     "the smallest and the last the largest"
@@ -82,6 +86,7 @@ def _training(metadata: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
         "never split between them": data.get("group_by", "unknown"),
         "fingerprint of the data": data.get("fingerprint", "unknown"),
         "steps": metadata["training"]["steps"],
+        "the encoder started with": ENCODERS[metadata["training"]["encoder_weights"]],
     }
     spacing = metadata["training"]["settings"].get("spacing")
     return rows | ({"pixel spacing": f"{spacing} mm"} if spacing else {})

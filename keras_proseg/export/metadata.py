@@ -110,6 +110,7 @@ def training(run: Run, model: Any) -> dict[str, Any]:
     data["rater_order"] = settings.get("rater_order") or data.get("rater_order", "given")
     return {
         "steps": model.steps_done,
+        "encoder_weights": model.settings.encoder_start,
         "data": data,
         "settings": {k: v for k, v in settings.items() if k != "dicom"},
     }

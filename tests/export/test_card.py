@@ -29,13 +29,18 @@ def card_of(run, model, **settings):
 
 def test_the_card_says_what_a_person_must_know(exported, tiny_run):
     text = (exported / "MODEL_CARD.md").read_text()
-    for words in ("# proseg, version 1", "ann, bob, cy", "tiny.npz", "dice_rater/bob", "zscore"):
+    for words in (
+        "# proseg, version 1", "ann, bob, cy", "tiny.npz", "dice_rater/bob", "zscore",
+        "| the encoder started with | random weights |",
+    ):  # fmt: skip
         assert words in text
     assert "simulated" not in text
     metadata = json.loads((exported / "assets" / "metadata.json").read_text())
     metadata["training"]["data"]["images"] = "phantom"
     assert "simulated" in card.model_card(metadata | {"metrics": None})
     assert "stopped before it was scored" in card.model_card(metadata | {"metrics": None})
+    metadata["training"]["encoder_weights"] = "imagenet"
+    assert "ImageNet weights of EfficientNet-Lite0" in card.model_card(metadata)
 
 
 @pytest.mark.parametrize(
