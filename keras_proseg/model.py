@@ -43,8 +43,8 @@ class ProSeg(Bound, Sampling, TrainStep, keras.Model):
         raters: names of the R raters.
         config: a `ModelConfig` (or its dict) for everything else; its raters give way to `raters`.
         seed: of the latents drawn in training and by unseeded calls of `sample`.
-        load_encoder: let the encoder start as `encoder_weights` says; without effect where weights
-            are loaded afterwards.
+        load_encoder: let the encoder start as `encoder_weights` says; False where all weights are
+            loaded afterwards.
         **settings: fields of `ModelConfig` by name.
 
     Example:

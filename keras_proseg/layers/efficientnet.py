@@ -4,13 +4,14 @@ Lite: ReLU6 instead of swish and no squeeze-and-excitation, so that every layer 
 Batch normalisation is folded into the kernels, as for use; the network trains on without it.
 """
 
+from itertools import count
 from typing import Any, NamedTuple
 
 import keras
 from keras import ops
 
 from keras_proseg.layers.depthwise import DepthwiseConv
-from keras_proseg.layers.unet import norm
+from keras_proseg.layers.unet import conv, norm
 
 FINEST = 2  # stride of the first level
 STEM_FILTERS = 32
@@ -99,11 +100,7 @@ class Lateral(keras.layers.Layer):
 
     def __init__(self, filters: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.conv = (
-            keras.layers.Conv2D(filters, 1, use_bias=False, kernel_initializer="he_normal")
-            if filters
-            else None
-        )
+        self.conv = conv(filters, 1) if filters else None
 
     def build(self, shape: Any) -> None:
         if self.conv is not None:
@@ -121,19 +118,18 @@ class Lateral(keras.layers.Layer):
 
 def make_encoder(depth: int) -> tuple[list[Any], list[list[Any]]]:
     """Stem with the first level, and the blocks of each further one; `depth` levels in all."""
-    levels: list[list[Any]] = []
-    count = 0
-    for rows in LEVELS[:depth]:
-        levels.append([])
-        for row in rows:
-            for k in range(row.repeats):
-                stride = row.stride if k == 0 else 1
-                levels[-1].append(
-                    InvertedResidual(
-                        row.expansion, row.filters, row.size, stride, name=f"{PREFIX}block{count}"
-                    )
-                )
-                count += 1
+    numbers = count()
+    levels = [
+        [
+            InvertedResidual(
+                row.expansion, row.filters, row.size, 1 if k else row.stride,
+                name=f"{PREFIX}block{next(numbers)}",
+            )
+            for row in rows
+            for k in range(row.repeats)
+        ]
+        for rows in LEVELS[:depth]
+    ]  # fmt: skip
     return [Stem(name=f"{PREFIX}stem"), *levels[0]], levels[1:]
 
 
