@@ -29,7 +29,7 @@ def encoder_weights() -> Folded:
     Raises:
         ProSegError: the package is not installed, or its file is another.
     """
-    tensors = read_tensors(_bytes())
+    tensors = read_tensors(package_file())
     folded = [_fold(tensors, "_conv_stem", "_bn0")]
     folded[0] = (folded[0][0] * INPUT_SCALE, folded[0][1])
     for block in range(NUM_BLOCKS):
@@ -40,7 +40,12 @@ def encoder_weights() -> Folded:
     return folded
 
 
-def _bytes() -> bytes:
+def package_file() -> bytes:
+    """The content of the package's one file.
+
+    Raises:
+        ProSegError: the package is not installed, or its file is another.
+    """
     found = importlib.util.find_spec(PACKAGE)
     name = PACKAGE.replace("_", "-")
     if found is None or found.origin is None:

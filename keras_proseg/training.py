@@ -18,6 +18,7 @@ from keras_proseg.data.dataset import Dataset, rows_of
 from keras_proseg.data.sources import load_dataset
 from keras_proseg.data.split import split_dataset, split_rows
 from keras_proseg.errors import ProSegError
+from keras_proseg.imagenet import package_file
 from keras_proseg.runs import Run
 from keras_proseg.session import Session
 
@@ -38,9 +39,12 @@ def train(
 
     Raises:
         UsageError: unknown settings, a used `out`.
-        ProSegError: bad data, or a loss that stays non-finite.
+        ProSegError: bad data, an encoder whose weights are not installed, or a loss that stays
+            non-finite.
     """
     model_config, train_config = preset_configs(settings.pop("preset", "default"), **settings)
+    if model_config.encoder_start == "imagenet":
+        package_file()  # before anything is read or written
     dataset = _dataset(data, train_config)
     run = Run.create(out, dataset.source)
     model_config = fit_config(model_config, dataset, train_config)

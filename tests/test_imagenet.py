@@ -11,6 +11,7 @@ from keras_proseg.config import ModelConfig
 from keras_proseg.data.torch_file import read_tensors
 from keras_proseg.errors import ProSegError, UsageError
 from keras_proseg.layers import efficientnet
+from keras_proseg.training import train
 
 LITE = {"backbone": "efficientnet-lite0", "width": 4, "depth": 3}
 DEEP = LITE | {"depth": 5}
@@ -23,7 +24,7 @@ def folded():
 
 @pytest.fixture(scope="module")
 def tensors():
-    return read_tensors(imagenet._bytes())
+    return read_tensors(imagenet.package_file())
 
 
 def batch_normalised(tensors, x, conv, norm, strides):
@@ -94,6 +95,13 @@ def test_a_package_that_is_not_there(monkeypatch):
     ProSeg(raters=["ann"], **LITE, encoder_weights="none")
     light = ProSeg(raters=["ann"], width=4, backbone="light")
     assert light.settings.encoder_start == "none"
+
+
+def test_training_without_the_package_leaves_nothing(monkeypatch, tmp_path, tiny_npz):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ProSegError, match="not installed"):
+        train(str(tiny_npz), tmp_path / "run", log=lambda line: None, steps=1, **LITE)
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("content", [None, b"short"])

@@ -76,7 +76,7 @@ def test_other_names_are_refused():
 
 def test_it_reads_what_pytorch_reads():
     torch = pytest.importorskip("torch")
-    content = imagenet._bytes()
+    content = imagenet.package_file()
     expected = torch.load(io.BytesIO(content), weights_only=True)
     got = read_tensors(content)
     assert got.keys() == expected.keys()
