@@ -47,11 +47,11 @@ def main() -> None:
             f"{'what':42s}{'median':>10s}{'10 to 90 %':>18s}{'ratio':>8s}{'GB':>6s}{'GFLOP/s':>9s}"
         )
         for part in sys.argv[1:] or PARTS:
-            before = _gflops()
+            before = gflops()
             command = [sys.executable, __file__, "--child", part, folder]
             done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
             answer = json.loads(done.stdout.splitlines()[-1])
-            _print_row(part, answer, (before + _gflops()) / 2)
+            _print_row(part, answer, (before + gflops()) / 2)
 
 
 def _print_row(part: str, answer: dict[str, Any], gflops: float) -> None:
@@ -151,7 +151,7 @@ def _repeat(function: Callable[[int], Any], count: int) -> list[float]:
     return seconds[2:]
 
 
-def _gflops() -> float:
+def gflops() -> float:
     """Float32 matrix product of 4096 x 4096, on all cores."""
     matrix = np.random.default_rng(0).random((4096, 4096), dtype=np.float32)
     return 2 * 4096**3 / min(_repeat(lambda _: matrix @ matrix, 3)) / 1e9
