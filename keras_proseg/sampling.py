@@ -53,13 +53,15 @@ class Sampling(Drawing):
             raise UsageError(f"`seed` must be at least 0. Received: {seed}")
         seed = int(self._next_seed()) if seed is None else int(seed)
         rater_ids, tau = self._draw_preferences(rater, len(images), num_samples, seed)
-        samples = self._decode_draws(images, rater_ids, tau, seed, ambiguity_scale)
+        samples = self._decode_draws("draw_encoded", images, rater_ids, tau, seed, ambiguity_scale)
         return samples[0] if single else samples
 
     def predict_rater(
         self: Any, image: Any, rater: Any, ambiguity_scale: float = 1.0
     ) -> np.ndarray:
-        """E[p | r]: the mean of a rater's probabilities over tau and z.
+        """E[p | r]: the mean of a rater's probabilities over `mean_samples` draws of tau and z.
+
+        The same draws for every image, z in pairs of opposite noise.
 
         Args:
             image: (H, W, C) or (B, H, W, C), raw intensities.
@@ -71,9 +73,13 @@ class Sampling(Drawing):
         """
         if rater is None:
             raise UsageError(f"`rater` must be one of {', '.join(self.raters)}. Received: None")
+        images, single = self._as_batch(image)
         draws = self.settings.mean_samples
-        samples = self.sample(image, rater, draws, FIXED_SEED, ambiguity_scale)
-        return samples.mean(axis=0 if samples.ndim == 4 else 1)
+        drawn = self._draw_preferences(rater, len(images), draws, FIXED_SEED)
+        mean = self._decode_draws("draw_pairs", images, *drawn, FIXED_SEED, ambiguity_scale).mean(
+            axis=1
+        )
+        return mean[0] if single else mean
 
     def uncertainty(self: Any, image: Any) -> dict[str, np.ndarray]:
         """Splits the variance of the probabilities, raters uniform.
@@ -153,8 +159,15 @@ class Sampling(Drawing):
         return np.argmax(logits + noise, axis=-1)[None], tau[None]
 
     def _decode_draws(
-        self: Any, images: np.ndarray, rater_ids: np.ndarray, tau: Any, seed: int, scale: float
+        self: Any,
+        how: str,
+        images: np.ndarray,
+        rater_ids: np.ndarray,
+        tau: Any,
+        seed: int,
+        scale: float,
     ) -> np.ndarray:
+        """Probabilities (B, S, H, W, K) by the method of `Drawing` that `how` names."""
         num, (height, width) = rater_ids.shape[1], images.shape[1:3]
         shape = (len(images), num, height, width, self.settings.num_classes)
         samples = np.empty(shape, np.float32)
@@ -170,7 +183,7 @@ class Sampling(Drawing):
                 part = slice(s, s + draws)
                 ids = ops.convert_to_tensor(rater_ids[row, part])
                 # A chunk of draws has noise of its own: part of the key, so never used twice.
-                answer = self._compiled("draw_encoded")(
+                answer = self._compiled(how)(
                     *encoded, ids, tau[row : row + 1, part], key_of(seed, 1 + s), scale
                 )
                 samples[b : b + step, part] = ops.convert_to_numpy(answer)

@@ -6,6 +6,8 @@ from tiny_data import SMALL
 
 from keras_proseg import ModelConfig, ProSeg, ProSegError, UsageError
 from keras_proseg.config import TrainConfig, preset_configs
+from keras_proseg.distributions import standard_normal
+from keras_proseg.drawing import key_of, paired
 from keras_proseg.optimizers import (
     ENCODER_NAME,
     PREFERENCE_NAME,
@@ -166,11 +168,33 @@ def test_any_size_goes_in_and_comes_out(height, width):
     assert tiny().predict(image, verbose=0).shape == (2, height, width, 1)
 
 
+def paired_draws(model, image, rater):
+    """Three draws, (B, 3, H, W, K): the third one's noise of z is the first one's, negated."""
+    image, features, heads = model.encode_raw(image)
+    shape = (3, *heads.shape[2:4], model.settings.ambiguity_size)
+    noise = np.array(keras.ops.convert_to_numpy(standard_normal(shape, key_of(752, 1))))
+    noise[2] = -noise[0]
+    z = model.ambiguity.answering_z(heads).sample(noise[None])
+    tau = model.preference.q_tau().sample(3, key_of(752, 0))[None, :, rater]
+    logits = model.decode(image, features, z, tau)
+    return keras.ops.convert_to_numpy(keras.ops.sigmoid(logits))
+
+
+@pytest.mark.backend
+def test_what_noise_changes_in_proportion_cancels_in_pairs():
+    noise = np.random.default_rng(0).normal(size=(7, 2)).astype("float32")
+    for count in (1, 2, 7):
+        pairs = keras.ops.convert_to_numpy(paired(noise[:count]))
+        half = (count + 1) // 2
+        np.testing.assert_array_equal(pairs[:half], noise[:half])
+        np.testing.assert_array_equal(pairs[half:], -noise[: count - half])
+
+
 @pytest.mark.backend
 def test_variance_splits_exactly():
     model, image = tiny(), batch(2)["image"]
     maps = model.uncertainty(image)
-    draws = np.stack([model.sample(image, r, 3, seed=752) for r in range(3)], axis=1)
+    draws = np.stack([paired_draws(model, image, r) for r in range(3)], axis=1)
     np.testing.assert_allclose(maps["total"], draws.var(axis=(1, 2)), atol=1e-6)
     np.testing.assert_allclose(maps["between_rater"], draws.mean(2).var(1), atol=1e-6)
     np.testing.assert_array_equal(maps["total"], maps["between_rater"] + maps["boundary"])

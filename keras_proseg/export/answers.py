@@ -5,7 +5,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_proseg.drawing import FIXED_SEED
+from keras_proseg.drawing import FIXED_SEED, paired
 from keras_proseg.export.moments import Moments
 from keras_proseg.export.passes import PassSizes, flat, in_passes, unflat
 from keras_proseg.export.preferences import Preferences, Z, each, key
@@ -118,7 +118,7 @@ class Answers:
         return self.model.ambiguity.answering_z(heads).sample(noise(shape))
 
     def _fixed_noise(self, first: Any, shape: Any) -> tf.Tensor:
-        return self._normal(shape, key(FIXED_SEED, Z + first))[None]
+        return paired(self._normal(shape, key(FIXED_SEED, Z + first)))[None]
 
     def _normal(self, shape: Any, seed: Any) -> tf.Tensor:
         noise = self.model.standard_normal(shape, seed)

@@ -4,7 +4,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_proseg.drawing import FIXED_SEED
+from keras_proseg.drawing import FIXED_SEED, paired
 from keras_proseg.export.passes import PassSizes, draws_of_noise, flat, in_passes, unflat
 from keras_proseg.export.preferences import TAU, Z, key
 
@@ -64,7 +64,7 @@ class Moments:
             last = tf.minimum(first + step, self.draws)
             shape = tf.concat([[last - first], grid, [size]], axis=0)
             noise = self.model.standard_normal(shape, key(FIXED_SEED, Z + first))
-            noise = tf.ensure_shape(noise, (None, None, None, size))
+            noise = tf.ensure_shape(paired(noise), (None, None, None, size))
 
             def one(k: Any, *moments: Any) -> Any:
                 return k + 1, *add(k, noise[k - first], *moments)

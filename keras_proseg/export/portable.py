@@ -4,7 +4,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_proseg.drawing import FIXED_SEED
+from keras_proseg.drawing import FIXED_SEED, paired
 from keras_proseg.export.answers import law_of_total_variance
 from keras_proseg.export.preferences import TAU, Z, key
 
@@ -50,7 +50,7 @@ class Portable:
     def fixed_noise(self, height: int, width: int) -> Any:
         """The noise behind `ProSeg.uncertainty` at one size, (mean_samples, h, w, D)."""
         shape = (self.mean_draws, *self.grid(height, width), self.z_size)
-        return self.model.standard_normal(shape, key(FIXED_SEED, Z))
+        return paired(self.model.standard_normal(shape, key(FIXED_SEED, Z)))
 
     def grid(self, height: int, width: int) -> tuple[int, int]:
         """Height and width of z for an image's."""
