@@ -17,7 +17,8 @@ class Bound:
         """The bound's terms of a batch, means over `draws_per_step` draws of tau and z.
 
         Args:
-            batch: `image` (B, H, W, C) raw, `masks` (B, R, H, W, K) 0/1, `annotated` (B, R) bool.
+            batch: `image` (B, H, W, C) raw, `masks` (B, R, H, W, K) in 0 to 1, `annotated` (B, R)
+                bool.
             training: draw fresh latents; otherwise those of a fixed seed.
         """
         count = self.settings.draws_per_step

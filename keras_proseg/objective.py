@@ -85,11 +85,12 @@ def energy_score(mask: Any, draws: list[Any]) -> Any:
     Raftery 2007, doi 10.1198/016214506000001437); d is `soft_iou_distance`.
 
     Args:
-        mask: (B, M, H, W, K) 0/1.
+        mask: (B, M, H, W, K), 0 to 1.
         draws: J tensors of probabilities of the same shape; with one, E d(s, y) alone.
     """
     count = len(draws)
-    # Of a mask of 0 and 1 the product is the minimum, and the Dice needs it anyway.
+    # Of a mask of 0 and 1 the product is the minimum, and the Dice needs it anyway. Where a turned
+    # mask is in between, it is the overlap to expect of a pixel that is inside by that chance.
     score = sum(_iou_distance(draw, mask, draw * mask) for draw in draws) / count
     pairs = [(a, b) for k, a in enumerate(draws) for b in draws[:k]]
     if not pairs:

@@ -96,6 +96,7 @@ class Session:
         from keras_proseg.optimizers import WarmupCosine
 
         first = self.steps_done
+        self.reader.exact_from = planned * (1 - self.config.finish)
         schedule = WarmupCosine(self.config, planned, first)
         total = count if planned == float("inf") else int(planned)
         with counting_bar(total, min(first, total - count), "Training") as advance:

@@ -36,6 +36,8 @@ class TrainConfig(DataConfig):
         augment: flips, rotation, intensity.
         rotation: of the augmentation: `"quarter"` turns, or `"any"` angle.
         zoom: of the augmentation: standard deviation of the log of the factor.
+        finish: for this last share of the planned steps, quarter turns and no zoom: pixels and
+            outlines as they are in use, not interpolated.
         validations: how often at least the validation cases are scored during a run.
         val_cases: validation cases scored during a run (all of them at its end).
         val_samples: samples per case of these scores.
@@ -59,6 +61,7 @@ class TrainConfig(DataConfig):
     augment: bool = True
     rotation: str = "any"
     zoom: float = 0.15
+    finish: float = 0.3
     validations: int = 6
     val_cases: int = 48
     val_samples: int = 8
@@ -70,6 +73,8 @@ class TrainConfig(DataConfig):
         check_choice("rotation", self.rotation, ROTATIONS)
         check_choice("precision", self.precision, PRECISIONS)
         check_above_zero(self, _ABOVE_ZERO)
+        if not 0 <= self.finish < 1:
+            raise UsageError(f"`finish` must be at least 0 and below 1. Received: {self.finish}")
         if self.batch_size % self.devices:
             text = f"`batch_size` must be a multiple of {self.devices} devices."
             raise UsageError(f"{text} Received: {self.batch_size}")

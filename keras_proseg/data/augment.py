@@ -39,7 +39,10 @@ def draw_augmentation(
 
 
 def augment(batch: dict[str, Any]) -> dict[str, Any]:
-    """Applies the draws in `batch` (`transform`, `gain`, `shift`) to `image` and `masks`."""
+    """Applies the draws in `batch` (`transform`, `gain`, `shift`) to `image` and `masks`.
+
+    A turned mask holds at its outline how much of a pixel is inside.
+    """
     from keras import ops
 
     batch = {name: ops.convert_to_tensor(value) for name, value in batch.items()}
@@ -53,7 +56,7 @@ def augment(batch: dict[str, Any]) -> dict[str, Any]:
     size, raters, height, width, classes = masks.shape
     layers = ops.transpose(ops.cast(masks, "float32"), (0, 2, 3, 1, 4))
     layers = ops.reshape(layers, (size, height, width, -1))
-    layers = ops.image.affine_transform(layers, ops.copy(transform), "nearest", "reflect")
+    layers = ops.image.affine_transform(layers, ops.copy(transform), "bilinear", "reflect")
     layers = ops.reshape(layers, (size, height, width, raters, classes))
     masks = ops.transpose(layers, (0, 3, 1, 2, 4))
     return {"image": image, "masks": masks, "annotated": batch["annotated"]}

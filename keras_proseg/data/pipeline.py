@@ -4,6 +4,7 @@
 through tf.data (`training_pipeline`), to the others as a `keras.utils.PyDataset`.
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,9 @@ class BatchReader:
         dataset: the cases.
         config: batch size, seed (of order and augmentation), rotation and zoom.
         rows: the cases to read; all by default. Others are never copied.
+
+    Attributes:
+        exact_from: from this step on the augmentation moves pixels and interpolates none.
     """
 
     def __init__(
@@ -29,6 +33,7 @@ class BatchReader:
     ) -> None:
         self.dataset, self.config = dataset, config
         self.rows = np.arange(len(dataset)) if rows is None else rows
+        self.exact_from = math.inf
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -60,7 +65,8 @@ class BatchReader:
         height, width = self.dataset.images.shape[1:3]
         c = self.config
         seed = [c.seed, int(step), 1]
-        return draw_augmentation(seed, c.batch_size, height, width, c.rotation, c.zoom)
+        rotation, zoom = ("quarter", 0.0) if step >= self.exact_from else (c.rotation, c.zoom)
+        return draw_augmentation(seed, c.batch_size, height, width, rotation, zoom)
 
 
 def training_batches(reader: BatchReader, first_step: int, augmented: bool) -> Any:

@@ -48,19 +48,26 @@ def _turn(array: np.ndarray, turn: np.ndarray) -> np.ndarray:
 def _warped(
     image: np.ndarray, masks: np.ndarray, transform: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """image (H, W, C) bilinear, masks (R, H, W, K) from the nearest pixel."""
-    height, width = image.shape[:2]
+    """image (H, W, C) and masks (R, H, W, K), both bilinear."""
+    raters, height, width, classes = masks.shape
+    layers = masks.transpose(1, 2, 0, 3).reshape(height, width, -1)
+    moved = _interpolated(np.concatenate([image, layers], axis=2, dtype=np.float32), transform)
+    image, layers = np.split(moved, [image.shape[2]], axis=2)
+    return image, layers.reshape(height, width, raters, classes).transpose(2, 0, 1, 3)
+
+
+def _interpolated(layers: np.ndarray, transform: np.ndarray) -> np.ndarray:
+    height, width = layers.shape[:2]
     rows, columns = np.indices((height, width), np.float32)
     a, b, across, c, d, down = transform[:6]
     x = _mirrored(a * columns + b * rows + across, width)
     y = _mirrored(c * columns + d * rows + down, height)
-    nearest = (y + 0.5).astype(int), (x + 0.5).astype(int)
     top, left = y.astype(int), x.astype(int)
     bottom, right = np.minimum(top + 1, height - 1), np.minimum(left + 1, width - 1)
     right_share, bottom_share = (x - left)[..., None], (y - top)[..., None]
-    upper = image[top, left] * (1 - right_share) + image[top, right] * right_share
-    lower = image[bottom, left] * (1 - right_share) + image[bottom, right] * right_share
-    return upper * (1 - bottom_share) + lower * bottom_share, masks[:, *nearest]
+    upper = layers[top, left] * (1 - right_share) + layers[top, right] * right_share
+    lower = layers[bottom, left] * (1 - right_share) + layers[bottom, right] * right_share
+    return upper * (1 - bottom_share) + lower * bottom_share
 
 
 def _mirrored(place: np.ndarray, size: int) -> np.ndarray:

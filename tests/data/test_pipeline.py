@@ -9,6 +9,7 @@ from keras_proseg.data.dataset import Dataset
 from keras_proseg.data.pipeline import BatchReader, training_pipeline
 from keras_proseg.data.sequence import TrainingSequence
 from keras_proseg.data.warp import augment_arrays
+from keras_proseg.errors import UsageError
 
 
 @pytest.fixture
@@ -42,14 +43,14 @@ def test_a_pipeline_started_later_gives_the_same_batches(reader):
 def test_masks_move_with_the_image(rotation):
     """An image that is its own mask stays so: one map for both."""
     disc = np.zeros((8, 33, 33, 1), np.float32)
-    disc[:, 5:15, 10:28] = 1
+    disc[:, 8:18, 12:26] = 1
     draws = draw_augmentation([0], 8, 33, 33, rotation, zoom=0.0)
     draws |= {"gain": np.float32(1), "shift": np.float32(0)}
     masks = disc[:, None].astype(np.uint8)
     batch = augment({"image": disc, "masks": masks, "annotated": np.ones((8, 1), bool)} | draws)
     image, mask = np.asarray(batch["image"]), np.asarray(batch["masks"])[:, 0]
-    assert ((image > 0.5) != (mask > 0)).mean() < 0.01
-    np.testing.assert_allclose(mask.sum(axis=(1, 2, 3)), 180, rtol=0.1)
+    np.testing.assert_allclose(image, mask, atol=1e-5)
+    np.testing.assert_allclose(mask.sum(axis=(1, 2, 3)), 140, rtol=0.005)
     assert len({m.tobytes() for m in mask}) >= (8 if rotation == "any" else 4)
 
 
@@ -95,8 +96,7 @@ def test_the_augmentation_in_numpy_is_that_of_keras(rotation, zoom, width):
     batch |= draw_augmentation([3], 32, 40, width, rotation, zoom)
     expected, found = augment(batch), augment_arrays(batch)
     np.testing.assert_allclose(found["image"], np.asarray(expected["image"]), atol=1e-3)
-    # A place half-way between two pixels may be rounded to either.
-    assert (found["masks"] != np.asarray(expected["masks"])).mean() < 2e-4
+    np.testing.assert_allclose(found["masks"], np.asarray(expected["masks"]), atol=1e-3)
     np.testing.assert_array_equal(found["annotated"], batch["annotated"])
 
 
@@ -109,11 +109,30 @@ def test_both_feeds_give_equal_batches_for_equal_seeds(reader):
             assert set(own) == set(batch)
             np.testing.assert_array_equal(own["annotated"], batch["annotated"])
             np.testing.assert_allclose(own["image"], batch["image"], atol=0.02)
-            # With any angle a place half-way between two pixels may be rounded to either.
-            different = (own["masks"] != np.asarray(batch["masks"])).mean()
-            assert different == 0 if each is quarter else different < 2e-4
+            np.testing.assert_allclose(own["masks"], batch["masks"], atol=1e-4)
     other = TrainingSequence(BatchReader(reader.dataset, replace(reader.config, seed=4)), 2, True)
     assert (other[0]["image"] != sequence[0]["image"]).any()
+
+
+def test_from_a_step_on_pixels_are_no_longer_interpolated(reader):
+    quarter = BatchReader(reader.dataset, replace(reader.config, rotation="quarter", zoom=0.0))
+    finishing = BatchReader(reader.dataset, reader.config)
+    finishing.exact_from = 2.5
+    for step, like in ((2, reader), (3, quarter)):
+        for name, value in finishing.augmentation(step).items():
+            np.testing.assert_array_equal(value, like.augmentation(step)[name])
+    image = TrainingSequence(finishing, 3, True)[0]["image"]
+    raw = reader.batch(3)["image"]
+    kept = (image - image.mean((1, 2, 3), keepdims=True)) / image.std((1, 2, 3), keepdims=True)
+    own = (raw - raw.mean((1, 2, 3), keepdims=True)) / raw.std((1, 2, 3), keepdims=True)
+    # The same pixels elsewhere, but for contrast and brightness.
+    np.testing.assert_allclose(np.sort(kept.reshape(5, -1)), np.sort(own.reshape(5, -1)), atol=1e-4)
+
+
+def test_the_finish_is_a_share():
+    for wrong in (-0.1, 1.0):
+        with pytest.raises(UsageError, match="`finish` must be at least 0 and below 1. Received"):
+            TrainConfig(finish=wrong)
 
 
 def test_augmentation_off_gives_the_raw_cases(reader):
