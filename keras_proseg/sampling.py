@@ -76,9 +76,8 @@ class Sampling(Drawing):
         images, single = self._as_batch(image)
         draws = self.settings.mean_samples
         drawn = self._draw_preferences(rater, len(images), draws, FIXED_SEED)
-        mean = self._decode_draws("draw_pairs", images, *drawn, FIXED_SEED, ambiguity_scale).mean(
-            axis=1
-        )
+        samples = self._decode_draws("draw_pairs", images, *drawn, FIXED_SEED, ambiguity_scale)
+        mean = samples.mean(axis=1)
         return mean[0] if single else mean
 
     def uncertainty(self: Any, image: Any) -> dict[str, np.ndarray]:

@@ -11,6 +11,7 @@ import pytest
 from tiny_data import TINY, tiny_arrays
 
 from keras_proseg import Dataset, ProSegError, UsageError, evaluate, load
+from keras_proseg.data.pipeline import BatchReader
 from keras_proseg.evaluation import evaluate_run
 from keras_proseg.runs import Run
 from keras_proseg.session import TIMED_STEPS, Session
@@ -67,6 +68,22 @@ def test_minutes_become_a_plan_of_steps(tiny_npz, tmp_path):
     assert plan["steps"] > TIMED_STEPS
     assert run.history()[-1]["step"] == plan["steps"]
     assert lines[-1 - len(run.history())].startswith(f"Plan: {plan['steps']} steps")
+
+
+def test_a_training_ends_on_pixels_as_they_are(tiny_npz, tmp_path, monkeypatch):
+    away, draw = {}, BatchReader.augmentation
+
+    def spy(reader, step):
+        drawn = draw(reader, step)
+        linear = drawn["transform"][:, [0, 1, 3, 4]]
+        away[int(step)] = np.abs(linear - np.rint(linear)).max()
+        return drawn
+
+    monkeypatch.setattr(BatchReader, "augmentation", spy)
+    settings = TINY | {"steps": 10, "finish": 0.4, "batch_size": 4, "validations": 2}
+    train(str(tiny_npz), tmp_path / "r", lambda line: None, **settings)
+    assert min(away[step] for step in range(6)) > 0.01
+    assert max(away[step] for step in range(6, 10)) < 1e-6
 
 
 def test_the_best_checkpoint_is_good_at_both(tiny_npz, tmp_path, monkeypatch):
