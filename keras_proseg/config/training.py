@@ -61,7 +61,7 @@ class TrainConfig(DataConfig):
     augment: bool = True
     rotation: str = "any"
     zoom: float = 0.15
-    finish: float = 0.3
+    finish: float = 0.12
     validations: int = 6
     val_cases: int = 48
     val_samples: int = 8
