@@ -14,13 +14,12 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import collections
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from speed import gflops
+from speed import gflops, repeat
 
 SKIPPED = ("Const", "Identity", "NoOp", "Placeholder", "ReadVariableOp", "Reshape", "Shape")
 REPEATS = 20
@@ -33,13 +32,13 @@ def main() -> None:
     print(f"{'what':38s}{'GFLOP':>8s}{'least, ms':>11s}{'MB':>7s}{'uncached, ms':>14s}{'ms':>8s}")
     kernels = []
     for what, function, arguments, units in _work():
-        product, copy = gflops(), _gigabytes()
+        product, memory = gflops(), _gigabytes()
         graph = function.get_concrete_function(*arguments).graph
         operations, size = _operations(graph) / units, _bytes(graph) / units
         seconds = _seconds(lambda f=function, a=arguments: f(*a)) / units
         print(
             f"{what:38s}{operations:8.3f}{1e3 * operations / product:11.1f}{1e3 * size:7.0f}"
-            f"{1e3 * size / copy:14.1f}{1e3 * seconds:8.1f}"
+            f"{1e3 * size / memory:14.1f}{1e3 * seconds:8.1f}"
         )
         kernels.append((what, _kernels(lambda f=function, a=arguments: f(*a))))
     for what, shares in kernels:
@@ -100,13 +99,8 @@ def _bytes(graph: Any) -> float:
 
 
 def _seconds(call: Callable[[], Any]) -> float:
-    """Median of a call, after three that warm up."""
-    times = []
-    for _ in range(REPEATS + 3):
-        start = time.perf_counter()
-        _wait(call())
-        times.append(time.perf_counter() - start)
-    return float(np.median(times[3:]))
+    """Median seconds of a call."""
+    return float(np.median(repeat(lambda _: _wait(call()), REPEATS)))
 
 
 def _wait(answer: Any) -> None:

@@ -107,7 +107,7 @@ def _sample(part: str) -> list[float]:
     size = 512 if part == "sample_512" else 128
     images = rng.normal(size=(16 if part == "raters" else 1, size, size, 1)).astype("float32")
     count = {"sample": 52, "raters": 4, "sample_512": 16}[part]
-    return _repeat(lambda seed: model.sample(images, None, count, seed), 40)
+    return repeat(lambda seed: model.sample(images, None, count, seed), 40)
 
 
 def _evaluate(folder: Path) -> list[float]:
@@ -117,12 +117,12 @@ def _evaluate(folder: Path) -> list[float]:
 
     masks, samples = (a[..., None] for a in make_case())
     raters = list("abcd")
-    return _repeat(lambda _: structure_metrics(masks, samples, samples[:4], raters), 40)
+    return repeat(lambda _: structure_metrics(masks, samples, samples[:4], raters), 40)
 
 
 def _help(folder: Path) -> list[float]:
     command = [str(Path(sys.executable).with_name("keras-proseg")), "--help"]
-    return _repeat(lambda _: subprocess.run(command, stdout=subprocess.DEVNULL, check=True), 20)
+    return repeat(lambda _: subprocess.run(command, stdout=subprocess.DEVNULL, check=True), 20)
 
 
 def _first_step(folder: Path) -> list[float]:
@@ -138,10 +138,10 @@ def _first_step(folder: Path) -> list[float]:
         command = [sys.executable, "-c", script, "train", "--data", str(folder / "discs.npz")]
         subprocess.run([*command, "--out", str(out)], capture_output=True, check=True)
 
-    return _repeat(run, 4)
+    return repeat(run, 4)
 
 
-def _repeat(function: Callable[[int], Any], count: int) -> list[float]:
+def repeat(function: Callable[[int], Any], count: int) -> list[float]:
     """Seconds of `count` calls, after two that warm up."""
     seconds = []
     for k in range(count + 2):
@@ -154,7 +154,7 @@ def _repeat(function: Callable[[int], Any], count: int) -> list[float]:
 def gflops() -> float:
     """Float32 matrix product of 4096 x 4096, on all cores."""
     matrix = np.random.default_rng(0).random((4096, 4096), dtype=np.float32)
-    return 2 * 4096**3 / min(_repeat(lambda _: matrix @ matrix, 3)) / 1e9
+    return 2 * 4096**3 / min(repeat(lambda _: matrix @ matrix, 3)) / 1e9
 
 
 def _write_data(path: Path) -> None:

@@ -1,6 +1,5 @@
 """Draws of tau, z and masks as tensors, for one graph each. A part of `ProSeg`."""
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,7 @@ class Drawing:
         tau = self.preference.q_tau().sample(draws, key_of(FIXED_SEED, 0))
         moments = []
         for rater in range(len(self.raters)):
-            z = self._draw_z(heads, np.full(draws, rater), key_of(FIXED_SEED, 1), 1.0, paired)
+            z = self._draw_z(heads, np.full(draws, rater), key_of(FIXED_SEED, 1), 1.0, True)
             probability = ops.sigmoid(self.decode(image, features, z, tau[None, :, rater]))
             moments.append((ops.mean(probability, axis=1), ops.var(probability, axis=1)))
         means, variances = zip(*moments, strict=True)
@@ -38,7 +37,7 @@ class Drawing:
         tau: Any,
         key: Any,
         ambiguity_scale: Any,
-        arrange: Callable[[Any], Any] | None = None,
+        in_pairs: bool = False,
     ) -> Any:
         """Probabilities (B, S, H, W, K) of what `encode_raw` gave, for draws of raters (S,).
 
@@ -50,14 +49,14 @@ class Drawing:
             tau: (1, S, T).
             key: seeds the noise of z.
             ambiguity_scale: factor on that noise.
-            arrange: of the noise, as `paired`; None leaves the draws independent.
+            in_pairs: `paired` noise, to average over, instead of independent draws.
         """
-        z = self._draw_z(heads, rater_ids, key, ambiguity_scale, arrange)
+        z = self._draw_z(heads, rater_ids, key, ambiguity_scale, in_pairs)
         return ops.sigmoid(self.decode(image, features, z, tau))
 
     def draw_pairs(self: Any, *encoded: Any) -> Any:
-        """`draw_encoded` with `paired` noise: to average over."""
-        return self.draw_encoded(*encoded, arrange=paired)
+        """`draw_encoded` of `in_pairs`."""
+        return self.draw_encoded(*encoded, in_pairs=True)
 
     def draw_tau(self: Any, rater_ids: Any, key: Any) -> Any:
         """tau (B or 1, S, T) ~ q(tau|r) for raters (B or 1, S); draw s is shared by the batch."""
@@ -72,12 +71,12 @@ class Drawing:
         return image, features, heads
 
     def _draw_z(
-        self: Any, heads: Any, rater_ids: Any, key: Any, scale: Any, arrange: Any = None
+        self: Any, heads: Any, rater_ids: Any, key: Any, scale: Any, in_pairs: bool = False
     ) -> Any:
         """z (B, S, h, w, D) for draws of raters `rater_ids` (S,)."""
         shape = (ops.shape(rater_ids)[0], *ops.shape(heads)[2:4], self.settings.ambiguity_size)
         noise = standard_normal(shape, key)
-        noise = (noise if arrange is None else arrange(noise))[None] * scale
+        noise = (paired(noise) if in_pairs else noise)[None] * scale
         if self.settings.ambiguity_per_rater:
             heads = ops.take(heads, rater_ids, axis=1)
         return self.ambiguity.answering_z(heads).sample(noise)
