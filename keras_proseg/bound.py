@@ -27,7 +27,7 @@ class Bound:
         features, heads = self.encode(image, training)
         chosen, present = self._choose(batch["annotated"], choice_key)
         masks = ops.cast(self._of_chosen(batch["masks"], chosen), "float32")
-        q_tau, q_z = self.preference.q_tau(), self.ambiguity.q_z(heads)
+        q_tau, q_z = self.preference.q_tau(), self.ambiguity.q_z(self._per_draw(heads, chosen))
         kl_tau = ops.take(q_tau.kl(self.preference.p_tau()), chosen)
         kl_z = ops.sum(q_z.kl(self.ambiguity.p_z()), axis=(2, 3, 4))
 
@@ -40,11 +40,11 @@ class Bound:
             draws = self._share(lambda n, key=tau_key: q_tau.sample(n, key), size)
             tau = self._of_chosen(draws, chosen)
             z = q_z.sample(self._share_of_normal(ops.shape(q_z.mean()), z_key))
-            logits = self.decode(image, features, self._per_draw(z, chosen), tau)
+            logits = self.decode(image, features, z, tau)
             answers.append(ops.sigmoid(logits))
             parts.append((
                 mean(obj.bernoulli_nll(masks, logits)),
-                mean(self._per_draw(self._nll_image(image, z), chosen)),
+                mean(self._nll_image(image, z)),
                 mean(self._nll_rater(tau, chosen)),
                 mean(obj.soft_dice_loss(masks, answers[-1], self.settings.dice_background)),
             ))  # fmt: skip
@@ -56,7 +56,7 @@ class Bound:
             nll_image=nll_image,
             nll_rater=nll_rater,
             kl_tau=mean(kl_tau),
-            kl_z=mean(self._per_draw(kl_z, chosen)),
+            kl_z=mean(kl_z),
             dice_loss=dice,
             energy_score=mean(obj.energy_score(masks, answers)),
             num_pixels=ops.cast(ops.shape(image)[1] * ops.shape(image)[2], "float32"),
@@ -118,6 +118,8 @@ class Bound:
 
 def _pick(values: Any, chosen: Any) -> Any:
     """values (B, R, ...) at `chosen` (B, M): (B, M, ...)."""
-    rank = len(values.shape)
-    index = ops.reshape(chosen, (*ops.shape(chosen), *([1] * (rank - 2))))
-    return ops.take_along_axis(values, index, axis=1)
+    batch, raters = ops.shape(values)[:2]
+    # Of whole maps: picked value by value, the gradient would cost more than the convolutions.
+    rows = ops.reshape(values, (batch * raters, *ops.shape(values)[2:]))
+    first = raters * ops.arange(batch, dtype=chosen.dtype)
+    return ops.take(rows, first[:, None] + chosen, axis=0)

@@ -70,6 +70,6 @@ class BoundaryAmbiguity(keras.layers.Layer):
         return DiagonalNormal(0.0, 1.0)
 
     def _mean_and_scale(self, heads: Any) -> tuple[Any, Any]:
-        mean, log_scale = heads[..., : self.size], heads[..., self.size :]
+        mean, log_scale = ops.split(heads, 2, axis=-1)
         bounded = LOG_SCALE_BOUND * ops.tanh(ops.cast(log_scale, "float32") / LOG_SCALE_BOUND)
         return mean, ops.exp(bounded)
