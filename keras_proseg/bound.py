@@ -86,7 +86,7 @@ class Bound:
 
     def _of_chosen(self: Any, values: Any, chosen: Any) -> Any:
         """values (B, R, ...) at `chosen` (B, M); no copy where all raters are chosen, in order."""
-        return values if self._all_raters() else _pick(values, chosen)
+        return values if self._all_raters() else pick(values, chosen)
 
     def _share(self: Any, draw: Any, size: Any) -> Any:
         """This replica's rows of `draw(rows of the whole batch)`: as on one device."""
@@ -116,7 +116,7 @@ class Bound:
         return keras.losses.sparse_categorical_crossentropy(chosen, logits, from_logits=True)
 
 
-def _pick(values: Any, chosen: Any) -> Any:
+def pick(values: Any, chosen: Any) -> Any:
     """values (B, R, ...) at `chosen` (B, M): (B, M, ...)."""
     batch, raters = ops.shape(values)[:2]
     # Of whole maps: picked value by value, the gradient would cost more than the convolutions.
