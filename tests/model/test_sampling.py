@@ -1,0 +1,144 @@
+import keras
+import numpy as np
+import pytest
+from tiny_model import batch, tiny
+
+from keras_proseg import ProSeg, ProSegError, UsageError
+from keras_proseg.distributions import standard_normal
+from keras_proseg.drawing import key_of, paired
+
+
+@pytest.mark.backend
+def test_seed_contract():
+    model, image = tiny(), batch(2)["image"]
+    one, two = (model.sample(image[0], "bob", 4, seed=9) for _ in range(2))
+    np.testing.assert_array_equal(one, two)
+    assert one.shape == (4, 32, 32, 1)
+    assert one.dtype == np.float32
+    assert (one != model.sample(image[0], "bob", 4, seed=10)).any()
+    assert (model.sample(image[0], "bob", 4) != model.sample(image[0], "bob", 4)).any()
+
+
+@pytest.mark.backend
+def test_images_of_any_type_and_order_in_memory_are_taken():
+    model = tiny()
+    image = np.round(100 * batch(1)["image"])
+    expected = model.sample(image[0], "bob", 2, seed=1)
+    for dtype in (">f4", ">i2", "int64", "float64"):
+        np.testing.assert_array_equal(
+            model.sample(image.astype(dtype)[0], "bob", 2, seed=1), expected
+        )
+    stored = image[:, ::-1, :, :].copy()
+    stored.flags.writeable = False
+    np.testing.assert_array_equal(model.sample(stored[0, ::-1], "bob", 2, seed=1), expected)
+
+
+@pytest.mark.backend
+def test_an_image_does_not_depend_on_its_batch():
+    model, image = tiny(), batch(3)["image"]
+    together = model.sample(image, ["ann", 2, "bob"], 4, seed=1)
+    for index, rater in enumerate((0, "cy", 1)):
+        alone = model.sample(image[index], rater, 4, seed=1)
+        np.testing.assert_allclose(together[index], alone, atol=1e-5)
+
+
+@pytest.mark.parametrize(("height", "width"), [(32, 32), (33, 47), (7, 20)])
+def test_any_size_goes_in_and_comes_out(height, width):
+    image = np.random.default_rng(0).normal(size=(2, height, width, 1)).astype("float32")
+    assert tiny().predict(image, verbose=0).shape == (2, height, width, 1)
+
+
+def paired_draws(model, image, rater):
+    """Three draws, (B, 3, H, W, K): the third one's noise of z is the first one's, negated."""
+    image, features, heads = model.encode_raw(image)
+    shape = (3, *heads.shape[2:4], model.settings.ambiguity_size)
+    noise = np.array(keras.ops.convert_to_numpy(standard_normal(shape, key_of(752, 1))))
+    noise[2] = -noise[0]
+    z = model.ambiguity.answering_z(heads).sample(noise[None])
+    tau = model.preference.q_tau().sample(3, key_of(752, 0))[None, :, rater]
+    logits = model.decode(image, features, z, tau)
+    return keras.ops.convert_to_numpy(keras.ops.sigmoid(logits))
+
+
+@pytest.mark.backend
+def test_what_noise_changes_in_proportion_cancels_in_pairs():
+    noise = np.random.default_rng(0).normal(size=(7, 2)).astype("float32")
+    for count in (1, 2, 7):
+        pairs = keras.ops.convert_to_numpy(paired(noise[:count]))
+        half = (count + 1) // 2
+        np.testing.assert_array_equal(pairs[:half], noise[:half])
+        np.testing.assert_array_equal(pairs[half:], -noise[: count - half])
+
+
+@pytest.mark.backend
+def test_variance_splits_exactly():
+    model, image = tiny(), batch(2)["image"]
+    maps = model.uncertainty(image)
+    draws = np.stack([paired_draws(model, image, r) for r in range(3)], axis=1)
+    np.testing.assert_allclose(maps["total"], draws.var(axis=(1, 2)), atol=1e-6)
+    np.testing.assert_allclose(maps["between_rater"], draws.mean(2).var(1), atol=1e-6)
+    np.testing.assert_array_equal(maps["total"], maps["between_rater"] + maps["boundary"])
+    np.testing.assert_allclose(maps["mean"], model.predict(image, verbose=0), atol=1e-6)
+    np.testing.assert_allclose(model.predict_rater(image, 1), draws[:, 1].mean(1), atol=1e-6)
+    assert model.predict_rater(image[0], "bob").shape == (32, 32, 1)
+    assert model.uncertainty(image[0])["total"].shape == (32, 32, 1)
+
+
+def test_both_latents_move_the_samples():
+    model, image = tiny(), batch(1)["image"][0]
+    still = model.sample(image, "ann", 6, seed=0, ambiguity_scale=0.0)
+    moved = model.sample(image, "ann", 6, seed=0)
+    assert still.std(axis=0).max() > 1e-4  # tau alone
+    assert (still != moved).any()
+
+
+@pytest.mark.backend
+def test_temperature_widens_the_answers_and_leaves_the_bound():
+    """As `ambiguity_scale` does, to rounding, and in the means and variances too."""
+    plain, warm = tiny(ambiguity_temperature=1.0), tiny(ambiguity_temperature=1.5)
+    warm.set_weights(plain.get_weights())
+    data = batch(2)
+    image = data["image"]
+    np.testing.assert_allclose(
+        warm.sample(image, None, 4, seed=3),
+        plain.sample(image, None, 4, seed=3, ambiguity_scale=1.5),
+        atol=1e-5,
+    )
+    np.testing.assert_allclose(
+        warm.predict_rater(image, 2), plain.predict_rater(image, 2, ambiguity_scale=1.5), atol=1e-5
+    )
+    boundary = [model.uncertainty(image)["boundary"].mean() for model in (plain, warm)]
+    assert boundary[1] > boundary[0]
+    terms = [model.elbo_terms(data, training=False) for model in (plain, warm)]
+    for name in ("kl_z", "nll_mask"):
+        cold, hot = (keras.ops.convert_to_numpy(getattr(t, name)) for t in terms)
+        np.testing.assert_array_equal(cold, hot)
+
+
+def test_diverse_samples_take_every_rater_equally_often():
+    ids, _ = tiny()._draw_preferences(None, 1, 12, seed=5)
+    assert np.bincount(ids[0]).tolist() == [4, 4, 4]
+
+
+@pytest.mark.parametrize("rater", ["dan", 3, -1, 1.5, True])
+def test_unknown_raters(rater):
+    with pytest.raises(UsageError, match="ann, bob, cy or 0 to 2"):
+        tiny().sample(batch(1)["image"][0], [rater])
+
+
+def test_bad_calls():
+    model, image = tiny(), batch(2)["image"]
+    with pytest.raises(UsageError, match="num_samples"):
+        model.sample(image, 0, 0)
+    with pytest.raises(UsageError, match="`seed` must be at least 0. Received: -1"):
+        model.sample(image, seed=-1)
+    with pytest.raises(UsageError, match="name 2 raters"):
+        model.sample(image, ["ann"])
+    with pytest.raises(UsageError, match="Received: None"):
+        model.predict_rater(image, None)
+    with pytest.raises(ProSegError, match="image must be"):
+        model.sample(image[..., 0])
+    with pytest.raises(ProSegError, match="finite"):
+        model.sample(np.full_like(image, np.nan))
+    with pytest.raises(ProSegError, match="Received: none"):
+        ProSeg()

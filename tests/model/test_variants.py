@@ -1,0 +1,85 @@
+import keras
+import numpy as np
+import pytest
+from on_backend import QUICK, Repeated
+from tiny_model import batch, tiny
+
+from keras_proseg import ModelConfig, ProSeg, UsageError
+from keras_proseg.config import preset_configs
+
+
+VARIANTS = [
+    pytest.param({}, marks=pytest.mark.backend),
+    {"ambiguity_per_rater": True, "raters_per_step": 1},
+    {"preference_mode": "concat", "decoder_features": False, "image_decoder": "none"},
+    {"num_classes": 2, "stem": 1, "depth": 4, "dice_background": True, "reduction": "sum"},
+    {"mask_l2": 1e-3, "diverse": "prior", "raters_per_step": 2},
+    pytest.param({"backbone": "efficientnet-lite0"}, marks=pytest.mark.backend),
+]
+
+
+@pytest.mark.parametrize("settings", VARIANTS)
+def test_every_variant_trains_saves_and_reloads(settings, tmp_path):
+    model, data = tiny(**settings), batch()
+    if settings.get("num_classes"):
+        data["masks"] = np.repeat(data["masks"], 2, axis=-1)
+    model.compile(**QUICK)
+    history = model.fit(Repeated(data, 3), verbose=0)
+    assert np.isfinite(list(history.history.values())).all()
+    model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    again.run_eagerly = model.run_eagerly
+    image = data["image"]
+    np.testing.assert_allclose(again.predict(image, verbose=0), model.predict(image, verbose=0))
+    np.testing.assert_array_equal(
+        again.sample(image, None, 5, seed=4), model.sample(image, None, 5, seed=4)
+    )
+    assert int(again.steps_seen) == 3
+    assert len(again.optimizer.variables) == len(model.optimizer.variables)
+
+
+@pytest.mark.parametrize("decoder", ["light", "unet"])
+def test_published_preset_takes_a_step(decoder):
+    config, _ = preset_configs("published", raters=("a", "b"), image_decoder=decoder)
+    model = ProSeg(config=config)
+    model.compile(**QUICK)
+    logs = model.train_on_batch(batch(1, raters=2), return_dict=True)
+    assert np.isfinite(logs["loss"])
+    assert config.tau_size == 4
+
+
+def test_summary_and_evaluate_work(capsys):
+    model = tiny()
+    model.compile(**QUICK)
+    model.summary()
+    assert "mask_decoder" in capsys.readouterr().out
+    data = Repeated(batch(), 1)
+    first, second = (model.evaluate(data, verbose=0, return_dict=True) for _ in range(2))
+    assert first == second
+    parts = ("nll_mask", "nll_image", "nll_rater", "kl_tau", "kl_z")
+    assert first["elbo"] == pytest.approx(-sum(first[name] for name in parts), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"backbone": "vgg"}, {"widht": 3}, {"width": 0}, {"raters": ["a", "a"]}]
+)
+def test_bad_settings(settings):
+    with pytest.raises(UsageError, match="Received: "):
+        preset_configs("default", **settings)
+    with pytest.raises(UsageError, match="`ambiguity_temperature` must be above 0. Received: 0"):
+        ModelConfig(ambiguity_temperature=0)
+    with pytest.raises(UsageError, match="above 0"):
+        preset_configs("default", steps=-1)
+
+
+def test_a_model_that_was_not_compiled_is_saved_too(tmp_path):
+    model, image = tiny(), batch(1)["image"]
+    model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    assert not again.compiled
+    np.testing.assert_array_equal(again.sample(image, 0, seed=1), model.sample(image, 0, seed=1))
+
+
+def test_settings_survive_a_round_trip():
+    config = ModelConfig(raters=("a", "b"), width=4)
+    assert ProSeg.from_config(ProSeg(config=config).get_config()).settings == config
