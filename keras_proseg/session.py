@@ -1,7 +1,7 @@
 """The training loop of a run: a plan in steps, and chunks of it that end in a checkpoint."""
 
 import gc
-import statistics
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,8 +17,8 @@ from keras_proseg.evaluation import evaluate, plain
 from keras_proseg.files import write_json
 from keras_proseg.progress import counting_bar
 from keras_proseg.runs import Run, write_csv
+from keras_proseg.timing import seconds_per_step
 
-TIMED_STEPS = 40  # of which the first 13 warm up; then a plan in minutes becomes one in steps
 CHECKPOINT_SECONDS = 45
 TIE = 0.005  # of `ged` less `dice_rater`: less than that, 48 cases cannot tell
 VALIDATION_SHARE = 0.05  # of the minutes, kept for validation during the run
@@ -73,7 +73,7 @@ class Session:
         limits += [int(budget["epochs"]) * epoch] if "epochs" in budget else []
         chunk = epoch
         if "minutes" in budget:
-            seconds = self._time_steps()
+            seconds = seconds_per_step(lambda steps, timer: self._fit(steps, math.inf, [timer]))
             left = budget["minutes"] * 60 * (1 - VALIDATION_SHARE)
             left -= time.monotonic() - self.started
             limits.append(self.steps_done + max(1, int(left / seconds)))
@@ -85,12 +85,6 @@ class Session:
         self.log(f"Plan: {steps} steps ({steps / epoch:.1f} epochs), checkpoint every {chunk}.")
         return plan
 
-    def _time_steps(self) -> float:
-        """Median seconds of a step, from real first steps of the run."""
-        timer = _timer()
-        self._fit(TIMED_STEPS, float("inf"), [timer])
-        return statistics.median(timer.seconds[TIMED_STEPS // 3 :])
-
     def _fit(self, count: int, planned: float, callbacks: list[Any]) -> dict[str, float]:
         import keras
 
@@ -99,7 +93,7 @@ class Session:
         first = self.steps_done
         self.reader.exact_from = planned * (1 - self.config.finish)
         schedule = WarmupCosine(self.config, planned, first)
-        total = count if planned == float("inf") else int(planned)
+        total = count if planned == math.inf else int(planned)
         with counting_bar(total, min(first, total - count), "Training") as advance:
             bar = keras.callbacks.LambdaCallback(on_train_batch_end=lambda *_, **__: advance())
             history = self.model.fit(
@@ -172,24 +166,3 @@ def _precision(policy: str) -> Iterator[None]:
         yield
     finally:
         keras.config.set_dtype_policy(before)
-
-
-def _timer() -> Any:
-    import keras
-
-    class StepTimer(keras.callbacks.Callback):
-        def __init__(self) -> None:
-            super().__init__()
-            self.seconds: list[float] = []
-
-        def on_train_begin(self, logs: Any = None) -> None:
-            self.last = time.perf_counter()
-
-        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-            self.model.sync_state()
-            assert self.model.steps_done  # read, for a backend that computes behind the caller
-            now = time.perf_counter()
-            self.seconds.append(now - self.last)
-            self.last = now
-
-    return StepTimer()

@@ -14,7 +14,8 @@ from keras_proseg import Dataset, ProSegError, UsageError, evaluate, load
 from keras_proseg.data.pipeline import BatchReader
 from keras_proseg.evaluation import evaluate_run
 from keras_proseg.runs import Run
-from keras_proseg.session import TIMED_STEPS, Session
+from keras_proseg.session import Session
+from keras_proseg.timing import TIMED_STEPS
 from keras_proseg.training import resume, train
 
 

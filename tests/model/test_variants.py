@@ -7,7 +7,6 @@ from tiny_model import batch, tiny
 from keras_proseg import ModelConfig, ProSeg, UsageError
 from keras_proseg.config import preset_configs
 
-
 VARIANTS = [
     pytest.param({}, marks=pytest.mark.backend),
     {"ambiguity_per_rater": True, "raters_per_step": 1},
