@@ -27,7 +27,7 @@ class Bound:
         features, heads = self.encode(image, training)
         chosen, present = self._choose(batch["annotated"], choice_key)
         masks = ops.cast(self._of_chosen(batch["masks"], chosen), "float32")
-        q_tau, q_z = self.preference.q_tau(), self.ambiguity.q_z(self._per_draw(heads, chosen))
+        q_tau, q_z = self.preference.q_tau(), self.ambiguity.q_z(self._own_maps(heads, chosen))
         kl_tau = ops.take(q_tau.kl(self.preference.p_tau()), chosen)
         kl_z = ops.sum(q_z.kl(self.ambiguity.p_z()), axis=(2, 3, 4))
 
@@ -96,7 +96,7 @@ class Bound:
     def _share_of_normal(self: Any, shape: Any, key: Any) -> Any:
         return self._share(lambda n: self.standard_normal((n, *shape[1:]), key), shape[0])
 
-    def _per_draw(self: Any, maps: Any, chosen: Any) -> Any:
+    def _own_maps(self: Any, maps: Any, chosen: Any) -> Any:
         """Maps (B, 1 or R, ...) for raters `chosen` (B, M): one for all, or each its own."""
         return self._of_chosen(maps, chosen) if self.settings.ambiguity_per_rater else maps
 

@@ -22,7 +22,8 @@ class Drawing:
         tau = self.preference.q_tau().sample(draws, key_of(FIXED_SEED, 0))
         moments = []
         for rater in range(len(self.raters)):
-            z = self._draw_z(heads, np.full(draws, rater), key_of(FIXED_SEED, 1), 1.0, True)
+            key, ids = key_of(FIXED_SEED, 1), np.full(draws, rater)
+            z = self._draw_z(heads, ids, key, 1.0, in_pairs=True)
             probability = ops.sigmoid(self.decode(image, features, z, tau[None, :, rater]))
             moments.append((ops.mean(probability, axis=1), ops.var(probability, axis=1)))
         means, variances = zip(*moments, strict=True)
