@@ -14,9 +14,7 @@ from keras_proseg.config import CHOICES as MODEL_CHOICES
 from keras_proseg.config import (
     DATA_CHOICES,
     EXPORT_CHOICES,
-    PRECISIONS,
-    PRESETS,
-    ROTATIONS,
+    TRAIN_CHOICES,
     DataConfig,
     ExportConfig,
     ModelConfig,
@@ -27,15 +25,7 @@ MODEL_FIELDS = (
     "backbone", "encoder_weights", "width", "image_decoder", "ambiguity_stride", "raters_per_step",
     "mean_samples", "diverse", "nll_weight", "dice_weight", "beta_tau", "beta_z",
 )  # fmt: skip
-CHOICES = (
-    MODEL_CHOICES
-    | DATA_CHOICES
-    | {
-        "preset": PRESETS,
-        "rotation": ROTATIONS,
-        "precision": PRECISIONS,
-    }
-)
+CHOICES = MODEL_CHOICES | DATA_CHOICES | TRAIN_CHOICES
 
 
 def backend_option(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,4 +1,4 @@
-"""Learning rates in one optimizer: the network's, the rater layers', a trained encoder's."""
+"""One optimizer of several: for kernels, the rater layers, a trained encoder, and the rest."""
 
 import math
 from typing import Any
@@ -7,7 +7,10 @@ import keras
 
 from keras_proseg.config import TrainConfig
 from keras_proseg.layers.efficientnet import PREFIX
+from keras_proseg.muon import NEWTON_SCHULZ_STEPS, KernelMuon
 
+KERNEL_NAME = "kernel_muon"
+KERNELS = rf".*/backbone/(?!{PREFIX}).*conv2d[^/]*/kernel"
 PREFERENCE_NAME = "preference_adam"
 PREFERENCE = r".*(preference|rater_classifier)/.*"
 ENCODER_NAME = "encoder_adam"
@@ -15,16 +18,18 @@ ENCODER = rf".*/{PREFIX}[^/]*/.*"
 
 
 def make_optimizer(config: TrainConfig | None = None, trained_encoder: bool = False) -> Any:
-    """AdamW (Adam at weight decay 0) at the constant rates of `config`.
+    """Muon or AdamW (Adam at weight decay 0) at the constant rates of `config`.
 
     Args:
-        config: rates, decay and clipping.
+        config: optimizer, rates, decay and clipping.
         trained_encoder: give the encoder, which starts with trained weights, a rate of its own.
     """
     config = config or TrainConfig()
     network = _adam("network_adam", config, config.learning_rate, config.weight_decay)
     preference = _adam(PREFERENCE_NAME, config, config.preference_learning_rate, 0.0)
     rules = {PREFERENCE: preference}
+    if config.optimizer == "muon":
+        rules[KERNELS] = _muon(config)
     if trained_encoder:
         rate = config.encoder_learning_rate
         rules[ENCODER] = _adam(ENCODER_NAME, config, rate, config.weight_decay)
@@ -62,6 +67,16 @@ def rate_factor(step: int, steps: float, warmup: int) -> float:
     """Between 0 and 1: linear over `warmup` steps, cosine to 0 at `steps`."""
     rise = min(1.0, (step + 1) / warmup) if warmup else 1.0
     return rise * (1 + math.cos(math.pi * min(1.0, step / steps))) / 2
+
+
+def _muon(config: TrainConfig) -> KernelMuon:
+    return KernelMuon(
+        name=KERNEL_NAME,
+        learning_rate=config.learning_rate,
+        weight_decay=config.weight_decay,
+        global_clipnorm=config.clip,
+        ns_steps=NEWTON_SCHULZ_STEPS,
+    )
 
 
 def _adam(name: str, config: TrainConfig, rate: float, decay: float) -> Any:

@@ -14,13 +14,7 @@ from keras_proseg.config.model import (
     with_intensity,
 )
 from keras_proseg.config.presets import PUBLISHED_MODEL, PUBLISHED_TRAIN, preset_configs, to_dict
-from keras_proseg.config.training import (
-    DEFAULT_MINUTES,
-    PRECISIONS,
-    PRESETS,
-    ROTATIONS,
-    TrainConfig,
-)
+from keras_proseg.config.training import DEFAULT_MINUTES, TRAIN_CHOICES, TrainConfig
 
 __all__ = [
     "CHOICES",
@@ -29,11 +23,9 @@ __all__ = [
     "EFFICIENTNET",
     "EXPORT_CHOICES",
     "LEAST_CONCENTRATION",
-    "PRECISIONS",
-    "PRESETS",
     "PUBLISHED_MODEL",
     "PUBLISHED_TRAIN",
-    "ROTATIONS",
+    "TRAIN_CHOICES",
     "DataConfig",
     "ExportConfig",
     "IntensityConfig",

@@ -5,7 +5,7 @@ from typing import Any
 
 from keras_proseg.config.checks import check_choice
 from keras_proseg.config.model import ModelConfig
-from keras_proseg.config.training import PRESETS, TrainConfig
+from keras_proseg.config.training import TRAIN_CHOICES, TrainConfig
 from keras_proseg.errors import UsageError
 
 # The released settings (arXiv 2512.00748 and its code), with the defects listed in the docs mended.
@@ -36,6 +36,7 @@ PUBLISHED_MODEL: dict[str, Any] = {
 
 PUBLISHED_TRAIN: dict[str, Any] = {
     "batch_size": 16,
+    "optimizer": "adam",
     "learning_rate": 5e-5,
     "preference_learning_rate": 2e-3,
     "weight_decay": 0.0,
@@ -52,7 +53,7 @@ def preset_configs(preset: str, **changes: Any) -> tuple[ModelConfig, TrainConfi
     Raises:
         UsageError: an unknown preset, field or choice.
     """
-    check_choice("preset", preset, PRESETS)
+    check_choice("preset", preset, TRAIN_CHOICES["preset"])
     published = preset == "published"
     changes = {name: value for name, value in changes.items() if value is not None}
     model_names = {f.name for f in fields(ModelConfig)}

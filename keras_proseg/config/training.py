@@ -7,9 +7,12 @@ from keras_proseg.config.data import DataConfig
 from keras_proseg.errors import UsageError
 
 DEFAULT_MINUTES = 3.0
-PRECISIONS = ("float32", "mixed_bfloat16")
-ROTATIONS = ("quarter", "any")
-PRESETS = ("default", "published")
+TRAIN_CHOICES = {
+    "preset": ("default", "published"),
+    "optimizer": ("muon", "adam"),
+    "precision": ("float32", "mixed_bfloat16"),
+    "rotation": ("quarter", "any"),
+}
 _ABOVE_ZERO = ("epochs", "steps", "minutes", "batch_size", "devices", "learning_rate")
 
 
@@ -27,10 +30,11 @@ class TrainConfig(DataConfig):
         precision: `"float32"`, or `"mixed_bfloat16"`: layers compute in bfloat16 while training;
             weights, latents and losses stay in float32, and the saved model computes in float32.
         seed: of weights, order, augmentation and latents.
+        optimizer: of the backbone's convolutions: `"muon"`, or `"adam"` as of all other weights.
         learning_rate: of the network, at its peak.
         encoder_learning_rate: of an EfficientNet encoder, which starts with trained weights.
         preference_learning_rate: of the rater embedding and classifier.
-        weight_decay: decoupled (AdamW); 0 is Adam.
+        weight_decay: decoupled (as in AdamW); of Adam, 0 is the plain one.
         warmup: steps over which the learning rate rises; a cosine takes it to 0 at the last step.
         clip: bound on the global norm of the gradient; None for none.
         augment: flips, rotation, intensity.
@@ -52,7 +56,8 @@ class TrainConfig(DataConfig):
     devices: int = 1
     precision: str = "float32"
     seed: int = 0
-    learning_rate: float = 1.4e-3
+    optimizer: str = "muon"
+    learning_rate: float = 2e-3
     encoder_learning_rate: float = 1e-4
     preference_learning_rate: float = 1e-2
     weight_decay: float = 0.05
@@ -69,9 +74,8 @@ class TrainConfig(DataConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_choice("preset", self.preset, PRESETS)
-        check_choice("rotation", self.rotation, ROTATIONS)
-        check_choice("precision", self.precision, PRECISIONS)
+        for name, allowed in TRAIN_CHOICES.items():
+            check_choice(name, getattr(self, name), allowed)
         check_above_zero(self, _ABOVE_ZERO)
         if not 0 <= self.finish < 1:
             raise UsageError(f"`finish` must be at least 0 and below 1. Received: {self.finish}")

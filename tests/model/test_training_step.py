@@ -1,13 +1,19 @@
+import math
+import re
+
 import keras
 import numpy as np
 import pytest
 from on_backend import QUICK, Repeated
 from tiny_model import batch, tiny
 
-from keras_proseg import ProSegError
+from keras_proseg import ProSegError, UsageError
 from keras_proseg.config import TrainConfig
+from keras_proseg.muon import KernelMuon
 from keras_proseg.optimizers import (
     ENCODER_NAME,
+    KERNEL_NAME,
+    KERNELS,
     PREFERENCE_NAME,
     WarmupCosine,
     make_optimizer,
@@ -44,18 +50,73 @@ def is_of_raters(path):
     return "preference/" in path or "rater_classifier/" in path
 
 
-@pytest.mark.backend
-def test_three_learning_rates_and_their_schedule():
-    model = tiny(backbone="efficientnet-lite0")
-    optimizer = make_optimizer(trained_encoder=True)
+def paths_by_optimizer(model, optimizer):
     model.compile(optimizer, **QUICK)
     model.train_on_batch(batch())
     owned = {o.name: {v.path for v in o._trainable_variables} for o in optimizer.optimizers}
+    assert set().union(*owned.values()) == {v.path for v in model.trainable_variables}
+    return owned
+
+
+def kernel_paths(model):
+    return {v.path for v in model.backbone.trainable_variables if len(v.shape) == 4}
+
+
+@pytest.mark.backend
+def test_encoder_kernels_and_rater_layers_have_optimizers_of_their_own():
+    model = tiny(backbone="efficientnet-lite0")
+    owned = paths_by_optimizer(model, make_optimizer(trained_encoder=True))
     paths = {v.path for v in model.trainable_variables}
+    encoder = {p for p in paths if "/encoder_" in p}
+    assert "proseg/backbone/encoder_stem" in {p.rsplit("/", 2)[0] for p in encoder}
+    assert owned[ENCODER_NAME] == encoder
+    assert owned[KERNEL_NAME] == kernel_paths(model) - encoder
     assert owned[PREFERENCE_NAME] == {p for p in paths if is_of_raters(p)}
-    assert owned[ENCODER_NAME] == {p for p in paths if "/encoder_" in p}
-    assert {"proseg/backbone/encoder_stem"} <= {p.rsplit("/", 2)[0] for p in owned[ENCODER_NAME]}
-    assert set().union(*owned.values()) == paths
+
+
+@pytest.mark.parametrize("backbone", ["light", "resnet34"])
+def test_kernels_of_every_backbone_are_found(backbone):
+    model = tiny(backbone=backbone)
+    found = {v.path for v in model.trainable_variables if re.fullmatch(KERNELS, v.path)}
+    assert found == kernel_paths(model)
+
+
+def test_without_muon_kernels_are_with_the_rest():
+    owned = paths_by_optimizer(tiny(), make_optimizer(TrainConfig(optimizer="adam")))
+    assert set(owned) == {PREFERENCE_NAME, "network_adam"}
+    with pytest.raises(UsageError, match="`optimizer` must be one of muon, adam. Received: sgd"):
+        TrainConfig(optimizer="sgd")
+
+
+@pytest.mark.backend
+@pytest.mark.parametrize("shape", [(3, 3, 4, 8), (1, 1, 12, 5), (3, 3, 1, 16)])
+def test_muon_moves_a_kernel_along_the_orthogonal_matrix_nearest_to_its_gradient(shape):
+    rng = np.random.default_rng(0)
+    matrix = rng.normal(size=(math.prod(shape[:-1]), shape[-1]))
+    left, values, right = np.linalg.svd(matrix, full_matrices=False)
+    kernel = keras.Variable(np.zeros(shape, "float32"))
+    optimizer = KernelMuon(learning_rate=0.5, weight_decay=None)
+    optimizer.build([kernel])
+    gradient = keras.ops.convert_to_tensor((left * values @ right).reshape(shape), "float32")
+    optimizer.apply([gradient], [kernel])
+    step = -keras.ops.convert_to_numpy(kernel).reshape(matrix.shape)
+    in_own_directions = left.T @ step @ right.T / (0.5 * 0.2 * math.sqrt(max(matrix.shape)))
+    lengths = np.diag(in_own_directions)
+    assert lengths.min() > 0.6
+    assert lengths.max() < 1.3
+    np.testing.assert_allclose(in_own_directions, np.diag(lengths), atol=1e-4)
+
+
+@pytest.mark.backend
+def test_a_kernel_without_gradient_stays_and_decays():
+    kernel = keras.Variable(np.ones((3, 3, 2, 4), "float32"))
+    optimizer = KernelMuon(learning_rate=0.5, weight_decay=0.1)
+    optimizer.build([kernel])
+    optimizer.apply([keras.ops.zeros((3, 3, 2, 4))], [kernel])
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(kernel), 0.95, rtol=1e-6)
+
+
+def test_rates_rise_and_fall():
     assert [rate_factor(s, 100, 10) for s in (0, 100)] == [pytest.approx(0.1), 0]
     assert rate_factor(50, 100, 10) == pytest.approx(0.5)
     assert rate_factor(9, float("inf"), 10) == 1

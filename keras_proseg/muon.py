@@ -1,0 +1,36 @@
+"""Muon for convolutions: steps that move all directions of a kernel equally far."""
+
+import math
+from typing import Any
+
+import keras
+from keras import ops
+
+NEWTON_SCHULZ_STEPS = 4
+
+
+@keras.saving.register_keras_serializable("keras_proseg")
+class KernelMuon(keras.optimizers.Muon):
+    """Keras' Muon for variables that are all kernels of convolutions.
+
+    A kernel (height, width, in, out) is the matrix (height * width * in, out) of the product that
+    the convolution is. A step is the orthogonal matrix near its momentum (singular values of about
+    0.7 to 1.2 instead of 1), so that directions which few images ask for move as far as those that
+    every batch asks for. Steps are scaled to the size of AdamW's (arXiv 2502.16982).
+
+    Args:
+        **kwargs: of `keras.optimizers.Muon`.
+    """
+
+    def _should_use_adamw(self, variable: Any) -> bool:
+        return False  # Keras' own takes nothing but matrices
+
+    def zeropower_via_newtonschulz5(self, x: Any, steps: int) -> Any:
+        """The orthogonal matrix near kernel x, as a kernel."""
+        matrix = ops.reshape(x, (-1, x.shape[-1]))
+        return ops.reshape(super().zeropower_via_newtonschulz5(matrix, steps), x.shape)
+
+    def lr_adjust(self, x: Any) -> Any:
+        """x at `rms_rate` root mean square, whatever the kernel's shape."""
+        longer_side = max(math.prod(x.shape[:-1]), x.shape[-1])
+        return x * math.sqrt(longer_side) * self.rms_rate
