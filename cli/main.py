@@ -103,7 +103,10 @@ def sample(
     seed: int,
     backend: str | None,
 ) -> None:
-    """Draw segmentations of IMAGE (.npz, .npy, .png, .nii, .nii.gz, .dcm or a folder of them)."""
+    """Draw segmentations of IMAGE (.npz, .npy, .png, .nii, .nii.gz, .dcm or a folder of them).
+
+    RUN is a run directory, or `lidc`: a trained model that ships with the package.
+    """
     start_backend(backend)
     from keras_proseg.images import sample_file
 
@@ -129,7 +132,7 @@ def evaluate(
     save_masks: str | None,
     backend: str | None,
 ) -> None:
-    """Score a trained RUN with every metric, on its validation cases by default."""
+    """Score a trained RUN, or `lidc`, with every metric, on its validation cases by default."""
     start_backend(backend)
     from keras_proseg.evaluation import evaluate_run
 
@@ -144,7 +147,7 @@ def evaluate(
 @click.option("--out", required=True, metavar="DIR", help="Its name is the model's name.")
 @export_options
 def export(run: str, out: str, **settings: Any) -> None:
-    """Write a trained RUN as DIR/<version>/ for TensorFlow Serving, or as ONNX or LiteRT."""
+    """Write a trained RUN, or `lidc`, as DIR/<version>/ for TensorFlow Serving, ONNX or LiteRT."""
     settings = {name: value for name, value in settings.items() if value is not None}
     config = ExportConfig(**settings)
     start_backend("tensorflow")  # the only one that writes a SavedModel dynamic in every size

@@ -103,7 +103,7 @@ class ProSeg(Bound, Sampling, TrainStep, keras.Model):
         """A trained model that ships with the package.
 
         Args:
-            name: one of `keras_proseg.pretrained.names()`; none ships yet.
+            name: one of `keras_proseg.pretrained.names()`: `"lidc"`.
 
         Raises:
             UsageError: no such model.
