@@ -17,6 +17,7 @@ from keras_proseg.files import atomic_file, atomic_folder, read_json, write_json
 from keras_proseg.runs import Run
 
 FOLDER = Path(__file__).with_name("shipped")
+CARD = "README.md"
 
 
 def names() -> list[str]:
@@ -32,6 +33,12 @@ def find_run(run: str | Path) -> Run:
     """
     shipped = not Path(run).exists() and str(run) in names()
     return Run.open(FOLDER / str(run) if shipped else run)
+
+
+def card_of(run: Run) -> Path | None:
+    """The model card of a shipped model; None of a run."""
+    card = run.path / CARD
+    return card if card.is_file() else None
 
 
 def load(run: str | Path) -> Any:

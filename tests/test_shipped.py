@@ -9,6 +9,7 @@ from keras_proseg_cli.main import main
 from scipy.ndimage import gaussian_filter
 
 from keras_proseg import ProSeg, pretrained
+from keras_proseg.export import export_saved_model
 
 LINE = {"dice_match": 0.885, "dice_soft": 0.875, "dice_rater": 0.86}
 LIMITS = {"ged": 0.155, "fragments": 0.3, "ece": 0.03}
@@ -63,6 +64,13 @@ def test_the_lines_of_the_card_take_a_ct(nodule):
     exec(lines, names)
     assert names["samples"].shape == (16, 128, 128, 1)
     assert dice(names["smallest"][..., 0] > 0.5, inside) > 0.8
+
+
+def test_an_export_brings_the_card_along(tmp_path):
+    version = export_saved_model("lidc", tmp_path / "lidc")
+    shipped = (pretrained.FOLDER / "lidc" / "README.md").read_text()
+    assert (version / "SHIPPED_CARD.md").read_text() == shipped
+    assert "| data | what SHIPPED_CARD.md names |" in (version / "MODEL_CARD.md").read_text()
 
 
 @pytest.mark.parametrize("name", pretrained.names())

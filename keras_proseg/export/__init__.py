@@ -9,11 +9,11 @@ from typing import Any
 from keras_proseg.config import ExportConfig
 from keras_proseg.errors import ProSegError, UsageError
 from keras_proseg.export.card import model_card
-from keras_proseg.export.metadata import describe
+from keras_proseg.export.metadata import SHIPPED_CARD, describe
 from keras_proseg.export.serving_files import model_name, write_serving_files
 from keras_proseg.export.versions import free_version
 from keras_proseg.files import atomic_folder
-from keras_proseg.pretrained import find_run
+from keras_proseg.pretrained import card_of, find_run
 from keras_proseg.runs import Run
 
 
@@ -62,6 +62,8 @@ def export_run(run: str | Path, out: str | Path, config: ExportConfig) -> Path:
         file.write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
         _write(folder, model, config, metadata, file)
         (folder / "MODEL_CARD.md").write_text(model_card(metadata), encoding="utf-8")
+        if card := card_of(opened):
+            copyfile(card, folder / SHIPPED_CARD)
     if config.format == "saved_model":
         write_serving_files(base)
     return base / str(version)

@@ -6,8 +6,10 @@ from typing import Any
 from keras_proseg.config import LEAST_CONCENTRATION, ExportConfig, IntensityConfig
 from keras_proseg.errors import ProSegError
 from keras_proseg.files import read_json
+from keras_proseg.pretrained import card_of
 from keras_proseg.runs import Run, versions
 
+SHIPPED_CARD = "SHIPPED_CARD.md"  # the name of a shipped model's own card among an export's files
 INTENSITY_FIELDS = {
     "divide": ("scale",), "window": ("center", "width"), "zscore": ("mean", "std")
 }  # fmt: skip
@@ -102,7 +104,7 @@ def _concentrations(model: Any) -> list[list[float]]:
 def training(run: Run, model: Any) -> dict[str, Any]:
     """Data and settings of the training; of paths only the last part, of findings the number."""
     data, settings = dict(_section(run, "data")), _section(run, "train")
-    data["source"] = Path(str(data["source"])).name if data.get("source") else "arrays"
+    data["source"] = _source_name(run, data.get("source"))
     for name in ("split", "notes"):
         _check_names(run, name, data.setdefault(name, {}))
     # Findings name files, and so patients: no affair of whoever asks a server.
@@ -114,6 +116,12 @@ def training(run: Run, model: Any) -> dict[str, Any]:
         "data": data,
         "settings": {k: v for k, v in settings.items() if k != "dicom"},
     }
+
+
+def _source_name(run: Run, source: str | None) -> str:
+    if source:
+        return Path(source).name
+    return f"what {SHIPPED_CARD} names" if card_of(run) else "arrays"
 
 
 def metrics(run: Run) -> dict[str, Any] | None:
