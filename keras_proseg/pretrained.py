@@ -36,9 +36,8 @@ def find_run(run: str | Path) -> Run:
 
 
 def card_of(run: Run) -> Path | None:
-    """The model card of a shipped model; None of a run."""
-    card = run.path / CARD
-    return card if card.is_file() else None
+    """The model card of a shipped model; None of any other run, whatever lies in its folder."""
+    return run.path / CARD if run.path.parent == FOLDER else None
 
 
 def load(run: str | Path) -> Any:

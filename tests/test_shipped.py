@@ -1,6 +1,7 @@
 """The models that ship with the package, as they are installed."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -71,6 +72,13 @@ def test_an_export_brings_the_card_along(tmp_path):
     shipped = (pretrained.FOLDER / "lidc" / "README.md").read_text()
     assert (version / "SHIPPED_CARD.md").read_text() == shipped
     assert "| data | what SHIPPED_CARD.md names |" in (version / "MODEL_CARD.md").read_text()
+
+
+def test_a_readme_in_a_run_is_no_card(tiny_run, tmp_path):
+    assert pretrained.card_of(pretrained.find_run("lidc")).is_file()
+    run = shutil.copytree(tiny_run.path, tmp_path / "run")
+    (run / "README.md").write_text("for ourselves")
+    assert pretrained.card_of(pretrained.find_run(run)) is None
 
 
 @pytest.mark.parametrize("name", pretrained.names())
