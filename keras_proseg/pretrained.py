@@ -36,8 +36,9 @@ def find_run(run: str | Path) -> Run:
 
 
 def card_of(run: Run) -> Path | None:
-    """The model card of a shipped model; None of any other run, whatever lies in its folder."""
-    return run.path / CARD if run.path.parent == FOLDER else None
+    """The card beside a shipped model; None of any other run, whatever lies in its folder."""
+    card = run.path / CARD
+    return card if run.path.parent == FOLDER and card.is_file() else None
 
 
 def load(run: str | Path) -> Any:

@@ -12,6 +12,7 @@ from keras_proseg import pretrained
 from keras_proseg.config import ExportConfig
 from keras_proseg.errors import ProSegError, UsageError
 from keras_proseg.export import export_saved_model, trained_model, versions, warmup
+from keras_proseg.export.metadata import SHIPPED_CARD
 from keras_proseg.export.serving_files import write_serving_files
 from keras_proseg.model import ProSeg
 from keras_proseg.runs import Run
@@ -110,6 +111,10 @@ def test_a_shipped_model_is_exported_by_its_name(tiny_run, tmp_path, monkeypatch
     pretrained.ship(tiny_run.path, tmp_path / "shipped" / "discs")
     folder = export_saved_model("discs", tmp_path / "models" / "discs")
     assert "ann, bob, cy" in (folder / "MODEL_CARD.md").read_text()
+    assert not (folder / SHIPPED_CARD).exists()
+    (tmp_path / "shipped" / "discs" / "README.md").write_text("who gave the images")
+    folder = export_saved_model("discs", tmp_path / "models" / "discs")
+    assert (folder / SHIPPED_CARD).read_text() == "who gave the images"
 
 
 @pytest.mark.parametrize(
