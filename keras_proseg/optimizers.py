@@ -6,11 +6,13 @@ from typing import Any
 import keras
 
 from keras_proseg.config import TrainConfig
+from keras_proseg.layers.backbone import FIRST
 from keras_proseg.layers.efficientnet import PREFIX
 from keras_proseg.muon import NEWTON_SCHULZ_STEPS, KernelMuon
 
 KERNEL_NAME = "kernel_muon"
-KERNELS = rf".*/backbone/(?!{PREFIX}).*conv2d[^/]*/kernel"
+# Of hidden layers only, which Muon is made for: the first kernel reads pixels.
+KERNELS = rf".*/backbone/(?!{PREFIX}|{FIRST}).*conv2d[^/]*/kernel"
 PREFERENCE_NAME = "preference_adam"
 PREFERENCE = r".*(preference|rater_classifier)/.*"
 ENCODER_NAME = "encoder_adam"

@@ -30,7 +30,8 @@ class TrainConfig(DataConfig):
         precision: `"float32"`, or `"mixed_bfloat16"`: layers compute in bfloat16 while training;
             weights, latents and losses stay in float32, and the saved model computes in float32.
         seed: of weights, order, augmentation and latents.
-        optimizer: of the backbone's convolutions: `"muon"`, or `"adam"` as of all other weights.
+        optimizer: of the backbone's convolutions but the first: `"muon"`, or `"adam"` as of all
+            other weights.
         learning_rate: of the network, at its peak.
         encoder_learning_rate: of an EfficientNet encoder, which starts with trained weights.
         preference_learning_rate: of the rater embedding and classifier.

@@ -6,6 +6,7 @@ from keras_proseg.config import EFFICIENTNET, ModelConfig
 from keras_proseg.layers import efficientnet
 from keras_proseg.layers.unet import ConvBlock, UNet, conv, norm
 
+FIRST = "of_image"  # the convolution that sees pixels
 RESNET34_BLOCKS = (3, 4, 6, 3)
 RESNET34_WIDTHS = (64, 128, 256, 512)
 RESNET34_DECODER = (256, 128, 64, 32, 16)
@@ -20,7 +21,7 @@ def make_backbone(config: ModelConfig, name: str = "backbone") -> UNet:
         return _efficientnet(config, name)
     widths = [config.width * config.stem * 2**k for k in range(config.depth)]
     widths = [min(width, 8 * config.width) for width in widths]
-    stem = [conv(widths[0], 2 * config.stem + 1, config.stem), ConvBlock(widths[0])]
+    stem = [conv(widths[0], 2 * config.stem + 1, config.stem, FIRST), ConvBlock(widths[0])]
     stages = [[ConvBlock(width, 2)] for width in widths[1:]]
     decoder = tuple(reversed(widths[:-1]))
     return UNet(stem, stages, decoder, config.stem, context, name=name)
@@ -37,7 +38,7 @@ def _efficientnet(config: ModelConfig, name: str) -> UNet:
 
 
 def _resnet34(context: int, name: str) -> UNet:
-    stem = [conv(64, 7, 2), norm(64), keras.layers.Activation("relu")]
+    stem = [conv(64, 7, 2, FIRST), norm(64), keras.layers.Activation("relu")]
     stages = []
     for level, (count, width) in enumerate(zip(RESNET34_BLOCKS, RESNET34_WIDTHS, strict=True)):
         blocks = [ConvBlock(width, 2 if k == 0 and level else 1) for k in range(count)]

@@ -135,10 +135,10 @@ def _build_chain(blocks: list[Any], shape: Any) -> Any:
     return shape
 
 
-def conv(filters: int, size: int, stride: int = 1) -> keras.layers.Conv2D:
+def conv(filters: int, size: int, stride: int = 1, name: str | None = None) -> keras.layers.Conv2D:
     """A convolution as every backbone has them; the normalisation after it brings the bias."""
     return keras.layers.Conv2D(
-        filters, size, stride, "same", kernel_initializer="he_normal", use_bias=size > 3
+        filters, size, stride, "same", kernel_initializer="he_normal", use_bias=size > 3, name=name
     )
 
 
