@@ -40,7 +40,7 @@ class Bound:
             draws = self._share(lambda n, key=tau_key: q_tau.sample(n, key), size)
             tau = self._of_chosen(draws, chosen)
             z = q_z.sample(self._share_of_normal(ops.shape(q_z.mean()), z_key))
-            logits = self.decode(image, features, z, tau)
+            logits = self.decode(image, features, z, tau, training)
             answers.append(ops.sigmoid(logits))
             parts.append((
                 mean(obj.bernoulli_nll(masks, logits)),

@@ -23,7 +23,7 @@ from keras_proseg.imagenet import encoder_weights
 from keras_proseg.layers import efficientnet
 from keras_proseg.layers.ambiguity import BoundaryAmbiguity
 from keras_proseg.layers.backbone import make_backbone
-from keras_proseg.layers.grids import pad_to_multiple, upsample
+from keras_proseg.layers.grids import pad_to_multiple
 from keras_proseg.layers.image_decoder import make_image_decoder
 from keras_proseg.layers.intensity import IntensityScaling
 from keras_proseg.layers.mask_decoder import MaskDecoder
@@ -150,10 +150,9 @@ class ProSeg(Bound, Sampling, TrainStep, keras.Model):
         features, context = self.backbone(x, training=training)
         return features, self.ambiguity(context)
 
-    def decode(self, image: Any, features: Any, z: Any, tau: Any) -> Any:
+    def decode(self, image: Any, features: Any, z: Any, tau: Any, training: bool = False) -> Any:
         """Logits (B, M, H, W, K) at the size of `image`."""
-        factor = self.settings.ambiguity_stride // self.backbone.finest
-        logits = self.mask_decoder(features, upsample(z, factor), tau)
+        logits = self.mask_decoder(features, z, tau, training=training)
         height, width = ops.shape(image)[1:3]
         return logits[:, :, :height, :width]
 

@@ -185,7 +185,10 @@ class Sampling(Drawing):
                 answer = self._compiled(how)(
                     *encoded, ids, tau[row : row + 1, part], key_of(seed, 1 + s), scale
                 )
-                samples[b : b + step, part] = ops.convert_to_numpy(answer)
+                answer = ops.convert_to_numpy(answer)
+                if answer.shape == shape:  # all in one pass: nothing to join
+                    return np.require(answer, requirements="W")
+                samples[b : b + step, part] = answer
         return samples
 
     def _values_per_draw(self: Any, images: np.ndarray) -> int:

@@ -35,6 +35,33 @@ def upsample(grid: Any, factor: int) -> Any:
     return ops.transpose(grid, (*range(rank - 3), rank - 2, rank - 1, rank - 3))
 
 
+def upsample_onto(base: Any, scale: Any, grid: Any, factor: int) -> Any:
+    """base * scale + upsample(grid), for many grids over one base.
+
+    A row's columns of every grid, and `base` times `scale`, come out of one product of the row's
+    (interpolation, base) with its (grid, diagonal of scale): written once instead of three times.
+    For answers, not for training: see `upsample` on the gradients of batched products.
+
+    Args:
+        base: (B, H, W, D).
+        scale: (B or 1, M, D).
+        grid: (B, M, h, w, D), with H = h * factor.
+        factor: of the upsampling.
+
+    Returns:
+        (B, M, H, W, D).
+    """
+    size, draws, height, width, depth = ops.shape(grid)
+    rows, columns = _interpolation(height, factor), _interpolation(width, factor)
+    lines = ops.matmul(rows, ops.reshape(grid, (size, draws, height, width * depth)))
+    lines = ops.reshape(lines, (size, draws, height * factor, width, depth))
+    diagonal = (scale[..., None] * ops.eye(depth))[:, :, None]
+    diagonal = ops.broadcast_to(diagonal, (size, draws, height * factor, depth, depth))
+    columns = ops.broadcast_to(columns, (*ops.shape(base)[:3], width))
+    left = ops.concatenate([columns, base], axis=-1)
+    return ops.matmul(left[:, None], ops.concatenate([lines, diagonal], axis=-2))
+
+
 def _interpolation(size: Any, factor: int) -> Any:
     target = (ops.cast(ops.arange(size * factor), "float32") + 0.5) / factor - 0.5
     last = ops.cast(size, "float32") - 1.0

@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from keras_proseg.config import ModelConfig
-from keras_proseg.layers.grids import smooth_blocks, unfold_blocks
+from keras_proseg.layers.grids import smooth_blocks, unfold_blocks, upsample, upsample_onto
 
 
 class MaskDecoder(keras.layers.Layer):
@@ -19,8 +19,17 @@ class MaskDecoder(keras.layers.Layer):
     def __init__(self, config: ModelConfig, factor: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         width, self.factor = config.decoder_width, factor
+        self.z_factor = config.ambiguity_stride // factor
         self.width, self.film = width * factor, config.preference_mode == "film"
-        self.from_features = keras.layers.Dense(self.width) if config.decoder_features else None
+        shared = keras.layers.Dense(self.width) if config.decoder_features else None
+        self.from_features: Any = shared
+        # That saves TensorFlow passes over fine maps, which JAX fuses by itself.
+        self.in_one_product = (
+            self.film
+            and config.decoder_features
+            and self.z_factor > 1
+            and keras.backend.backend() == "tensorflow"
+        )
         self.from_z = keras.layers.Dense(self.width, use_bias=not config.decoder_features)
         # FiLM reads centred tau through a wide start: raters differ from the first step on.
         self.from_tau = keras.layers.Dense(self.width * (2 if self.film else 1))
@@ -42,25 +51,39 @@ class MaskDecoder(keras.layers.Layer):
         self.out.build(inner)
         self.built = True
 
-    def call(self, features: Any, z: Any, tau: Any) -> Any:
-        """Args: features (B, h, w, F); z (B or 1, M or 1, h, w, D); tau (B or 1, M, T).
+    def call(self, features: Any, z: Any, tau: Any, training: bool = False) -> Any:
+        """Logits (B, M, H, W, K), with H = h * factor.
 
-        Returns: logits (B, M, H, W, K), with H = h * factor.
+        Args:
+            features: (B, h, w, F).
+            z: (B, M or 1, h / z_factor, w / z_factor, D).
+            tau: (B or 1, M, T).
+            training: whether gradients are asked for.
         """
-        base = self.from_z(z)
-        if self.from_features is not None:
-            base = base + ops.expand_dims(self.from_features(features), 1)
-        x = ops.relu(self._shape_by(base, tau))
+        if self.in_one_product and z.shape[1] != 1 and not training:
+            x = ops.relu(self._first_of_draws(features, z, tau))
+        else:
+            x = ops.relu(self._first(features, z, tau))
         # As a matrix, where TensorFlow fuses product, bias and activation into one pass.
         flat = self.out(self.hidden(ops.reshape(x, (-1, self.width))))
         logits = ops.reshape(flat, (*ops.shape(x)[:-1], flat.shape[-1]))
         return self._to_full_size(ops.cast(logits, "float32"))
 
-    def _shape_by(self, base: Any, tau: Any) -> Any:
+    def _first(self, features: Any, z: Any, tau: Any) -> Any:
+        base = self.from_z(upsample(z, self.z_factor))
+        if self.from_features is not None:
+            base = base + ops.expand_dims(self.from_features(features), 1)
         code = self.from_tau(tau)[:, :, None, None, :]
         if not self.film:
             return base + code
         return base * (1.0 + code[..., : self.width]) + code[..., self.width :]
+
+    def _first_of_draws(self, features: Any, z: Any, tau: Any) -> Any:
+        """`_first` with FiLM where a draw's own z is coarse; for answers (`upsample_onto`)."""
+        code = self.from_tau(tau)
+        scale, shift = 1.0 + code[..., : self.width], code[..., self.width :]
+        z = self.from_z(z) * scale[:, :, None, None] + shift[:, :, None, None]
+        return upsample_onto(self.from_features(features), scale, z, self.z_factor)
 
     def _to_full_size(self, logits: Any) -> Any:
         if self.factor == 1:

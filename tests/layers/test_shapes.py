@@ -6,7 +6,13 @@ from scipy.ndimage import correlate1d
 from keras_proseg.config import IntensityConfig, ModelConfig
 from keras_proseg.errors import UsageError
 from keras_proseg.layers.backbone import make_backbone
-from keras_proseg.layers.grids import pad_to_multiple, smooth_blocks, unfold_blocks, upsample
+from keras_proseg.layers.grids import (
+    pad_to_multiple,
+    smooth_blocks,
+    unfold_blocks,
+    upsample,
+    upsample_onto,
+)
 from keras_proseg.layers.image_decoder import make_image_decoder
 from keras_proseg.layers.intensity import IntensityScaling
 
@@ -15,6 +21,17 @@ def test_upsample_is_bilinear():
     grid = np.random.default_rng(0).normal(size=(2, 5, 3, 4)).astype("float32")
     expected = tf.image.resize(grid, (20, 12), "bilinear")
     np.testing.assert_allclose(upsample(grid, 4), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("scales", [1, 2])
+def test_upsampling_onto_a_base_is_upsampling_and_a_scaled_base(scales):
+    rng = np.random.default_rng(0)
+    base, scale = rng.normal(size=(2, 20, 12, 3)), rng.normal(size=(scales, 5, 3))
+    grid = rng.normal(size=(2, 5, 5, 3, 3)).astype("float32")
+    upsampled = np.stack([tf.image.resize(one, (20, 12), "bilinear") for one in grid])
+    expected = base[:, None] * scale[:, :, None, None] + upsampled
+    got = upsample_onto(base.astype("float32"), scale.astype("float32"), grid, 4)
+    np.testing.assert_allclose(got, expected, atol=1e-5)
 
 
 def test_unfold_blocks_is_depth_to_space():

@@ -15,6 +15,7 @@ def test_seed_contract():
     np.testing.assert_array_equal(one, two)
     assert one.shape == (4, 32, 32, 1)
     assert one.dtype == np.float32
+    assert one.flags.writeable
     assert (one != model.sample(image[0], "bob", 4, seed=10)).any()
     assert (model.sample(image[0], "bob", 4) != model.sample(image[0], "bob", 4)).any()
 
@@ -46,6 +47,20 @@ def test_an_image_does_not_depend_on_its_batch():
 def test_any_size_goes_in_and_comes_out(height, width):
     image = np.random.default_rng(0).normal(size=(2, height, width, 1)).astype("float32")
     assert tiny().predict(image, verbose=0).shape == (2, height, width, 1)
+
+
+@pytest.mark.backend
+def test_answers_are_decoded_as_training_decodes():
+    model, rng = tiny(), np.random.default_rng(0)
+    image, features, heads = model.encode_raw(batch(2)["image"])
+    noise = rng.normal(size=(1, 3, *heads.shape[2:4], model.settings.ambiguity_size))
+    z = model.ambiguity.answering_z(heads).sample(noise.astype("float32"))
+    for raters in (slice(0, 1), slice(0, 2)):
+        tau = model.preference.q_tau().sample(3, key_of(752, 0))[:, raters]
+        tau = keras.ops.transpose(tau, (1, 0, 2))
+        one, other = (model.decode(image, features, z, tau, training=t) for t in (True, False))
+        one, other = keras.ops.convert_to_numpy(one), keras.ops.convert_to_numpy(other)
+        np.testing.assert_allclose(one, other, atol=1e-4)
 
 
 def paired_draws(model, image, rater):
