@@ -49,8 +49,9 @@ def upsample_onto(base: Any, scale: Any, grid: Any, factor: int) -> Any:
         factor: of the upsampling.
 
     Returns:
-        (B, M, H, W, D).
+        (B, M, H, W, D) float32.
     """
+    base, scale, grid = (ops.cast(values, "float32") for values in (base, scale, grid))
     size, draws, height, width, depth = ops.shape(grid)
     rows, columns = _interpolation(height, factor), _interpolation(width, factor)
     lines = ops.matmul(rows, ops.reshape(grid, (size, draws, height, width * depth)))
