@@ -23,7 +23,7 @@ class MaskDecoder(keras.layers.Layer):
         self.width, self.film = width * factor, config.preference_mode == "film"
         shared = keras.layers.Dense(self.width) if config.decoder_features else None
         self.from_features: Any = shared
-        # That saves TensorFlow passes over fine maps, which JAX fuses by itself.
+        # `_first_of_draws` saves TensorFlow passes over fine maps, which JAX fuses by itself.
         self.in_one_product = (
             self.film
             and config.decoder_features
