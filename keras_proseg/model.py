@@ -151,7 +151,7 @@ class ProSeg(Bound, Sampling, TrainStep, keras.Model):
         return features, self.ambiguity(context)
 
     def decode(self, image: Any, features: Any, z: Any, tau: Any, training: bool = False) -> Any:
-        """Logits (B, M, H, W, K) at the size of `image`; `training` where gradients are asked for."""
+        """Logits (B, M, H, W, K) at `image`'s size; `training` where gradients are asked for."""
         logits = self.mask_decoder(features, z, tau, training=training)
         height, width = ops.shape(image)[1:3]
         return logits[:, :, :height, :width]
