@@ -21,8 +21,9 @@ class MaskDecoder(keras.layers.Layer):
         width, self.factor = config.decoder_width, factor
         self.z_factor = config.ambiguity_stride // factor
         self.width, self.film = width * factor, config.preference_mode == "film"
-        shared = keras.layers.Dense(self.width) if config.decoder_features else None
-        self.from_features: Any = shared
+        self.from_features: Any = None
+        if config.decoder_features:
+            self.from_features = keras.layers.Dense(self.width)
         # `_first_of_draws` saves TensorFlow passes over fine maps, which JAX fuses by itself.
         self.in_one_product = (
             self.film
@@ -60,10 +61,9 @@ class MaskDecoder(keras.layers.Layer):
             tau: (B or 1, M, T).
             training: whether gradients are asked for.
         """
-        if self.in_one_product and z.shape[1] != 1 and not training:
-            x = ops.relu(self._first_of_draws(features, z, tau))
-        else:
-            x = ops.relu(self._first(features, z, tau))
+        of_draws = self.in_one_product and z.shape[1] != 1 and not training
+        first = self._first_of_draws if of_draws else self._first
+        x = ops.relu(first(features, z, tau))
         # As a matrix, where TensorFlow fuses product, bias and activation into one pass.
         flat = self.out(self.hidden(ops.reshape(x, (-1, self.width))))
         logits = ops.reshape(flat, (*ops.shape(x)[:-1], flat.shape[-1]))
