@@ -26,9 +26,26 @@ class KernelMuon(keras.optimizers.Muon):
         return False  # Keras' own takes nothing but matrices
 
     def zeropower_via_newtonschulz5(self, x: Any, steps: int) -> Any:
-        """The orthogonal matrix near kernel x, as a kernel."""
+        """The orthogonal matrix near kernel x, as a kernel.
+
+        Every step multiplies the matrix by a polynomial of its Gram matrix. The short sides'
+        products are multiplied up first, so that the long side is met twice in all.
+        """
         matrix = ops.reshape(x, (-1, x.shape[-1]))
-        return ops.reshape(super().zeropower_via_newtonschulz5(matrix, steps), x.shape)
+        if matrix.shape[0] < matrix.shape[1]:
+            return ops.reshape(ops.transpose(self._whitened(ops.transpose(matrix), steps)), x.shape)
+        return ops.reshape(self._whitened(matrix, steps), x.shape)
+
+    def _whitened(self, tall: Any, steps: int) -> Any:
+        gram = ops.matmul(ops.transpose(tall), tall)
+        norm = ops.sqrt(ops.trace(gram)) + 1e-7
+        gram, product = gram / ops.square(norm), None
+        for _ in range(steps):
+            factor = self.muon_a * ops.eye(gram.shape[0]) + self.muon_b * gram
+            factor = factor + self.muon_c * ops.matmul(gram, gram)
+            product = factor if product is None else ops.matmul(product, factor)
+            gram = ops.matmul(ops.matmul(factor, gram), factor)
+        return ops.matmul(tall, product / norm)
 
     def lr_adjust(self, x: Any) -> Any:
         """x at `rms_rate` root mean square, whatever the kernel's shape."""
