@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from keras_proseg.backends import choose_backend
 
 
-def start_backend(name: str | None) -> None:
+def start_backend(name: str | None, for_training: bool = False) -> None:
     """Imports Keras and wakes the backend, quietly; Python's own errors are not hidden."""
     choose_backend(name)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -15,6 +15,10 @@ def start_backend(name: str | None) -> None:
     with silent_descriptor(2):
         import keras
 
+        if for_training:
+            from keras_proseg.trainers import spread_operations
+
+            spread_operations()
         keras.ops.zeros(1)  # devices are looked for, and lacking ones reported, at the first use
 
 

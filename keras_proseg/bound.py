@@ -1,13 +1,32 @@
 """The bound's terms of a batch, over the networks of `ProSeg`. A part of it."""
 
-from typing import Any
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
 
 import keras
 from keras import ops
 
 from keras_proseg import objective as obj
+from keras_proseg.distributions import standard_normal
 
 EVALUATION_SEED = (2512, 752)  # of the latents behind `evaluate`
+
+
+class Rows(NamedTuple):
+    """Rows `first` to `last` of the `total` that make one step, on all devices together."""
+
+    first: Any
+    last: Any
+    total: Any
+
+    def of(self, draw: Callable[[Any], Any]) -> Any:
+        """Their part of what `draw` gives for all rows: a row's draws never tell who worked it."""
+        return draw(self.total)[self.first : self.last]
+
+    def of_normal(self, shape: Any, key: Any) -> Any:
+        """Standard normals of `shape`, whose rows these are."""
+        return self.of(lambda count: standard_normal((count, *shape[1:]), key))
 
 
 class Bound:
@@ -21,11 +40,26 @@ class Bound:
                 bool.
             training: draw fresh latents; otherwise those of a fixed seed.
         """
+        keys = self._keys(training, 1 + 2 * self.settings.draws_per_step)
+        size = ops.shape(batch["image"])[0]
+        count = self.parts_of(size) if training else 1
+        replica, replicas = self.replica()
+        parts = []
+        for k in range(count):
+            first, last = k * size // count, (k + 1) * size // count
+            rows = Rows(replica * size + first, replica * size + last, size * replicas)
+            part = {name: column[first:last] for name, column in batch.items()}
+            parts.append(self._terms_of_part(part, rows, keys, training))
+        return obj.joined(parts)
+
+    def _terms_of_part(
+        self: Any, batch: dict[str, Any], rows: Rows, keys: list[Any], training: bool
+    ) -> obj.ElboTerms:
         count = self.settings.draws_per_step
-        choice_key, *keys = self._keys(training, 1 + 2 * count)
+        choice_key, tau_keys, z_keys = keys[0], keys[1 : 1 + count], keys[1 + count :]
         image = ops.convert_to_tensor(batch["image"])
         features, heads = self.encode(image, training)
-        chosen, present = self._choose(batch["annotated"], choice_key)
+        chosen, present = self._choose(batch["annotated"], rows, choice_key)
         masks = ops.cast(self._of_chosen(batch["masks"], chosen), "float32")
         q_tau, q_z = self.preference.q_tau(), self.ambiguity.q_z(self._own_maps(heads, chosen))
         kl_tau = ops.take(q_tau.kl(self.preference.p_tau()), chosen)
@@ -35,11 +69,9 @@ class Bound:
             return obj.annotated_mean(values + ops.zeros_like(kl_tau), present)
 
         parts, answers = [], []
-        size = ops.shape(image)[0]
-        for tau_key, z_key in zip(keys[:count], keys[count:], strict=True):
-            draws = self._share(lambda n, key=tau_key: q_tau.sample(n, key), size)
-            tau = self._of_chosen(draws, chosen)
-            z = q_z.sample(self._share_of_normal(ops.shape(q_z.mean()), z_key))
+        for tau_key, z_key in zip(tau_keys, z_keys, strict=True):
+            tau = self._of_chosen(rows.of(partial(q_tau.sample, seed=tau_key)), chosen)
+            z = q_z.sample(rows.of_normal(ops.shape(q_z.mean()), z_key))
             logits = self.decode(image, features, z, tau, training)
             answers.append(ops.sigmoid(logits))
             parts.append((
@@ -69,14 +101,14 @@ class Bound:
         first, second = EVALUATION_SEED
         return [ops.convert_to_tensor([first + k, second]) for k in range(count)]
 
-    def _choose(self: Any, annotated: Any, key: Any) -> tuple[Any, Any]:
+    def _choose(self: Any, annotated: Any, rows: Rows, key: Any) -> tuple[Any, Any]:
         """Rater indices (B, M) of this step and whether each is present (B, M)."""
         annotated = ops.cast(annotated, "bool")
         shape = ops.shape(annotated)
         if self._all_raters():
             return ops.broadcast_to(ops.arange(len(self.raters)), shape), annotated
         count = self.settings.raters_per_step
-        order = self._share_of_normal(shape, key)
+        order = rows.of_normal(shape, key)
         chosen = ops.top_k(ops.where(annotated, order, -1e9), count)[1]
         return chosen, ops.take_along_axis(annotated, chosen, axis=1)
 
@@ -87,14 +119,6 @@ class Bound:
     def _of_chosen(self: Any, values: Any, chosen: Any) -> Any:
         """values (B, R, ...) at `chosen` (B, M); no copy where all raters are chosen, in order."""
         return values if self._all_raters() else pick(values, chosen)
-
-    def _share(self: Any, draw: Any, size: Any) -> Any:
-        """This replica's rows of `draw(rows of the whole batch)`: as on one device."""
-        replica, count = self.replica()
-        return draw(size * count)[replica * size : (replica + 1) * size]
-
-    def _share_of_normal(self: Any, shape: Any, key: Any) -> Any:
-        return self._share(lambda n: self.standard_normal((n, *shape[1:]), key), shape[0])
 
     def _own_maps(self: Any, maps: Any, chosen: Any) -> Any:
         """Maps (B, 1 or R, ...) for raters `chosen` (B, M): one for all, or each its own."""

@@ -43,6 +43,18 @@ class ElboTerms(NamedTuple):
         return -(self.nll_mask + self.nll_image + self.nll_rater + self.kl_tau + self.kl_z)
 
 
+def joined(parts: list[ElboTerms]) -> ElboTerms:
+    """The terms of a batch from those of its parts, in order."""
+    if len(parts) == 1:
+        return parts[0]
+    together = {
+        name: ops.concatenate([getattr(part, name) for part in parts])
+        for name in ElboTerms._fields
+        if not name.startswith("num_")
+    }
+    return parts[0]._replace(**together)
+
+
 def objective(terms: ElboTerms, config: ModelConfig) -> Any:
     """What is minimised, (B,): the weighted sum of `terms` as `config` says."""
     mean = config.reduction == "mean"

@@ -28,6 +28,9 @@ def train(
 ) -> Run:
     """Trains ProSeg and leaves a run directory.
 
+    Where TensorFlow has not run yet and its threads are not set, each of its operations gets one
+    thread from here on: a step is a quarter faster on two cores, samples a quarter slower.
+
     Args:
         data: `"lidc"`, the path of an npz, or a `Dataset`.
         out: the run directory; by default `runs/<date>-<source>`.
@@ -77,8 +80,9 @@ def resume(path: str | Path, data: Dataset | None = None, log: Any = print) -> R
 
 
 def _trained(run: Run, model: ModelConfig, config: TrainConfig, dataset: Dataset, log: Any) -> Run:
-    from keras_proseg.trainers import data_parallel
+    from keras_proseg.trainers import data_parallel, spread_operations
 
+    spread_operations()
     with data_parallel(config.devices) if config.devices > 1 else nullcontext():
         return Session(run, model, config, dataset, log).finish()
 

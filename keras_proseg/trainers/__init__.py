@@ -12,6 +12,14 @@ _trainer = import_module(f"keras_proseg.trainers.{keras.backend.backend()}")
 TrainStep: Any = _trainer.TrainStep
 compiled: Any = _trainer.compiled
 data_parallel: Any = _trainer.data_parallel
+spread_operations: Any = _trainer.spread_operations
 JIT_COMPILE: bool = _trainer.JIT_COMPILE
 
-__all__ = ["JIT_COMPILE", "NonFiniteGuard", "TrainStep", "compiled", "data_parallel"]
+__all__ = [
+    "JIT_COMPILE",
+    "NonFiniteGuard",
+    "TrainStep",
+    "compiled",
+    "data_parallel",
+    "spread_operations",
+]

@@ -43,6 +43,10 @@ def data_parallel(count: int) -> Iterator[None]:
         keras.distribution.set_distribution(None)
 
 
+def spread_operations() -> None:
+    """Nothing to do: only TensorFlow works on parts of a batch beside each other."""
+
+
 class TrainStep:
     """One optimiser step on the bound; a step that is not finite changes nothing but its count."""
 
@@ -78,6 +82,10 @@ class TrainStep:
     def replica(self: Any) -> tuple[int, int]:
         """Which replica this is, and of how many: JAX programs see the whole batch."""
         return 0, 1
+
+    def parts_of(self: Any, size: Any) -> int:
+        """Into how many parts a step's batch falls: XLA fuses across the whole batch."""
+        return 1
 
     def _loss_and_aux(
         self: Any, trainable: Any, other: Any, optimizer: Any, batch: Any

@@ -34,6 +34,10 @@ def data_parallel(count: int) -> Iterator[None]:
     yield
 
 
+def spread_operations() -> None:
+    """Nothing to do: only TensorFlow works on parts of a batch beside each other."""
+
+
 class TrainStep:
     """One optimiser step on the bound; a step that is not finite changes nothing but its count."""
 
@@ -66,6 +70,10 @@ class TrainStep:
     def replica(self: Any) -> tuple[int, int]:
         """Which replica this is, and of how many: one process, one device."""
         return 0, 1
+
+    def parts_of(self: Any, size: Any) -> int:
+        """Into how many parts a step's batch falls: one operation runs at a time."""
+        return 1
 
 
 def _gradient(weight: Any) -> Any:

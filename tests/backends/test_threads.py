@@ -1,0 +1,79 @@
+"""A step's parts are worked beside each other, and give what the whole batch gives."""
+
+import os
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+from on_backend import loss_and_gradients
+from tiny_model import batch, tiny
+
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+STARTS = {
+    "before TensorFlow": ("", (1, CORES)),
+    "after it": ("keras.ops.zeros(1)", (0, 0)),
+    "with threads that are set": (
+        "tf.config.threading.set_intra_op_parallelism_threads(3)",
+        (3, 0),
+    ),
+    "with threads of the environment": ("os.environ['TF_NUM_INTRAOP_THREADS'] = '1'", (0, 0)),
+}
+SCRIPT = """
+import os, keras, tensorflow as tf
+from keras_proseg_cli.start import start_backend
+from keras_proseg.trainers import TrainStep, spread_operations
+{before}
+{spread}
+step = TrainStep()
+step.jit_compile = False
+parts = [step.parts_of(size) for size in (1, 64, None)]
+step.jit_compile = True
+threads = tf.config.threading
+print(threads.get_intra_op_parallelism_threads(), threads.get_inter_op_parallelism_threads())
+print(*parts, step.parts_of(64))
+"""
+
+
+@pytest.mark.parametrize("settings", [{}, {"ambiguity_per_rater": True, "raters_per_step": 2}])
+def test_parts_of_a_batch_give_what_the_whole_gives(settings):
+    whole, parted = tiny(**settings), tiny(**settings)
+    parted.parts_of = lambda size: 3
+    data = batch()
+    data["annotated"][1, 0] = False
+    (loss, gradients), (loss2, gradients2) = (
+        loss_and_gradients(model, lambda m=model: m.compute_terms_and_loss(data)[1])
+        for model in (whole, parted)
+    )
+    np.testing.assert_allclose(loss2, loss, rtol=1e-5)
+    pairs = zip(gradients.values(), gradients2.values(), strict=True)
+    for path, (gradient, gradient2) in zip(gradients, pairs, strict=True):
+        scale = np.abs(gradient).max()
+        np.testing.assert_allclose(gradient2, gradient, atol=1e-4 * scale, err_msg=path)
+    terms, terms2 = (m.elbo_terms(data, training=False) for m in (whole, parted))
+    for value, value2 in zip(terms, terms2, strict=True):
+        assert keras.ops.shape(value) == keras.ops.shape(value2)
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_operations_are_spread_over_the_threads(start):
+    before, (intra, inter) = STARTS[start]
+    many = CORES if intra == 1 else 1
+    expected = f"{intra} {inter}\n1 {min(many, 64)} 1 1\n"
+    assert answer(before, "spread_operations()") == expected
+
+
+def test_the_train_command_spreads_them():
+    assert answer("", "start_backend(None, for_training=True)").startswith(f"1 {CORES}\n")
+    assert answer("", "start_backend(None)").startswith("0 0\n")
+
+
+def answer(before, spread):
+    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
+    for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
+        environment.pop(name, None)
+    code = SCRIPT.format(before=before, spread=spread)
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+    return done.stdout
