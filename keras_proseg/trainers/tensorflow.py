@@ -13,6 +13,7 @@ from keras_proseg.backends import check_devices
 ZERO = tf.UnconnectedGradients.ZERO
 # A graph is fast on a CPU already; XLA pays on a GPU, by `compile(jit_compile=True)`.
 JIT_COMPILE = False
+MOST_PARTS = 4  # of a training step; more cores are better used by sharing each operation
 
 
 def compiled(function: Any) -> Any:
@@ -25,15 +26,15 @@ def spread_operations() -> None:
 
     A training step has hundreds of small operations: two threads that work on two of them at a time
     wait less than two that share each. For the whole process; nothing changes where TensorFlow
-    runs already, its threads are set, or there is a GPU.
+    runs already, its threads are set, there is a GPU, or there are many cores or one.
     """
-    threads = tf.config.threading
+    threads, cores = tf.config.threading, _cores()
     chosen = threads.get_intra_op_parallelism_threads() or "TF_NUM_INTRAOP_THREADS" in os.environ
-    if chosen or tf.config.list_physical_devices("GPU"):
+    if chosen or not 1 < cores <= MOST_PARTS or tf.config.list_physical_devices("GPU"):
         return
     with suppress(RuntimeError):  # runs already
         threads.set_intra_op_parallelism_threads(1)
-        threads.set_inter_op_parallelism_threads(_cores())
+        threads.set_inter_op_parallelism_threads(cores)
 
 
 @contextmanager
@@ -89,7 +90,7 @@ class TrainStep:
         alone = threads.get_intra_op_parallelism_threads() != 1
         if alone or self.jit_compile or self.replica()[1] > 1 or not isinstance(size, int):
             return 1
-        return max(1, min(threads.get_inter_op_parallelism_threads(), size))
+        return max(1, min(threads.get_inter_op_parallelism_threads(), size, MOST_PARTS))
 
     def _apply_if_finite(self: Any, loss: Any, gradients: Any) -> Any:
         """Applies the gradients if they and the loss are finite; gives whether they are."""
