@@ -9,6 +9,7 @@ from keras import ops
 
 from keras_proseg import objective as obj
 from keras_proseg.distributions import standard_normal
+from keras_proseg.layers.grids import pick
 
 EVALUATION_SEED = (2512, 752)  # of the latents behind `evaluate`
 
@@ -58,10 +59,11 @@ class Bound:
         count = self.settings.draws_per_step
         choice_key, tau_keys, z_keys = keys[0], keys[1 : 1 + count], keys[1 + count :]
         image = ops.convert_to_tensor(batch["image"])
-        features, heads = self.encode(image, training)
         chosen, present = self._choose(batch["annotated"], rows, choice_key)
+        own = chosen if self.settings.ambiguity_per_rater and not self._all_raters() else None
+        features, heads = self.encode(image, training, own)
         masks = ops.cast(self._of_chosen(batch["masks"], chosen), "float32")
-        q_tau, q_z = self.preference.q_tau(), self.ambiguity.q_z(self._own_maps(heads, chosen))
+        q_tau, q_z = self.preference.q_tau(), self.ambiguity.q_z(heads)
         kl_tau = ops.take(q_tau.kl(self.preference.p_tau()), chosen)
         kl_z = ops.sum(q_z.kl(self.ambiguity.p_z()), axis=(2, 3, 4))
 
@@ -120,10 +122,6 @@ class Bound:
         """values (B, R, ...) at `chosen` (B, M); no copy where all raters are chosen, in order."""
         return values if self._all_raters() else pick(values, chosen)
 
-    def _own_maps(self: Any, maps: Any, chosen: Any) -> Any:
-        """Maps (B, 1 or R, ...) for raters `chosen` (B, M): one for all, or each its own."""
-        return self._of_chosen(maps, chosen) if self.settings.ambiguity_per_rater else maps
-
     def _nll_image(self: Any, image: Any, z: Any) -> Any:
         batch, maps = ops.shape(z)[:2]
         if self.image_decoder is None:
@@ -138,12 +136,3 @@ class Bound:
     def _nll_rater(self: Any, tau: Any, chosen: Any) -> Any:
         logits = ops.cast(self.classifier(tau), "float32")
         return keras.losses.sparse_categorical_crossentropy(chosen, logits, from_logits=True)
-
-
-def pick(values: Any, chosen: Any) -> Any:
-    """values (B, R, ...) at `chosen` (B, M): (B, M, ...)."""
-    batch, raters = ops.shape(values)[:2]
-    # Of whole maps: picked value by value, the gradient would cost more than the convolutions.
-    rows = ops.reshape(values, (batch * raters, *ops.shape(values)[2:]))
-    first = raters * ops.arange(batch, dtype=chosen.dtype)
-    return ops.take(rows, first[:, None] + chosen, axis=0)

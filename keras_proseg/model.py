@@ -144,11 +144,11 @@ class ProSeg(Bound, Sampling, TrainStep, keras.Model):
         mean, _ = self.rater_moments(image)
         return ops.mean(mean, axis=1)
 
-    def encode(self, image: Any, training: bool = False) -> tuple[Any, Any]:
-        """Raw image to (features, heads of q(z|x)), both of the padded image."""
+    def encode(self, image: Any, training: bool = False, chosen: Any = None) -> tuple[Any, Any]:
+        """Raw image to (features, heads of q(z|x) or of `chosen` raters), of the padded image."""
         x = pad_to_multiple(self.scaling(image), self.backbone.total_stride)
         features, context = self.backbone(x, training=training)
-        return features, self.ambiguity(context)
+        return features, self.ambiguity(context, chosen)
 
     def decode(self, image: Any, features: Any, z: Any, tau: Any, training: bool = False) -> Any:
         """Logits (B, M, H, W, K) at `image`'s size; `training` where gradients are asked for."""

@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 
 from keras_proseg.distributions import DiagonalNormal
+from keras_proseg.layers.grids import pick
 
 LOG_SCALE_BOUND = 5.0
 
@@ -47,13 +48,33 @@ class BoundaryAmbiguity(keras.layers.Layer):
             layer.build(shape)
             shape = layer.compute_output_shape(shape)
 
-    def call(self, context: Any) -> Any:
-        """context (B, h, w, F) to mean and log-scale, (B, num_maps, h, w, 2 D)."""
+    def call(self, context: Any, chosen: Any = None) -> Any:
+        """context (B, h, w, F) to mean and log-scale, (B, num_maps, h, w, 2 D).
+
+        With `chosen` (B, M) of those maps only, (B, M, h, w, 2 D).
+        """
         for layer in self.hidden:
             context = layer(context)
-        heads = self.head(context)
-        shape = ops.shape(heads)
-        heads = ops.reshape(heads, (*shape[:3], self.num_maps, 2 * self.size))
+        if chosen is None:
+            return self._as_maps(self.head(context), self.num_maps)
+        if context.shape[0] is None:
+            return pick(self._as_maps(self.head(context), self.num_maps), chosen)
+        return self._maps_of(context, chosen)
+
+    def _maps_of(self, context: Any, chosen: Any) -> Any:
+        # Image by image with the kernels of its own raters: all maps would cost R times as much.
+        count, shape = chosen.shape[1], self.head.kernel.shape
+        kernels = ops.reshape(self.head.kernel, (*shape[:3], self.num_maps, 2 * self.size))
+        biases = ops.reshape(self.head.bias, (self.num_maps, 2 * self.size))
+        answers = []
+        for k in range(context.shape[0]):
+            kernel = ops.reshape(ops.take(kernels, chosen[k], axis=3), (*shape[:3], -1))
+            bias = ops.reshape(ops.take(biases, chosen[k], axis=0), (-1,))
+            answers.append(ops.conv(context[k : k + 1], kernel, padding="same") + bias)
+        return self._as_maps(ops.concatenate(answers), count)
+
+    def _as_maps(self, heads: Any, count: int) -> Any:
+        heads = ops.reshape(heads, (*ops.shape(heads)[:3], count, 2 * self.size))
         return ops.transpose(heads, (0, 3, 1, 2, 4))
 
     def q_z(self, heads: Any) -> DiagonalNormal:

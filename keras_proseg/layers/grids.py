@@ -1,4 +1,4 @@
-"""Grids in height and width: padded, upsampled, and unfolded from blocks."""
+"""Grids in height and width: padded, upsampled, picked, and unfolded from blocks."""
 
 from typing import Any
 
@@ -69,6 +69,15 @@ def _interpolation(size: Any, factor: int) -> Any:
     target = ops.clip(target, 0.0, last)
     source = ops.cast(ops.arange(size), "float32")
     return ops.relu(1.0 - ops.abs(target[:, None] - source[None, :]))
+
+
+def pick(values: Any, chosen: Any) -> Any:
+    """values (B, R, ...) at `chosen` (B, M): (B, M, ...)."""
+    batch, raters = ops.shape(values)[:2]
+    # Of whole maps: picked value by value, the gradient would cost more than the convolutions.
+    rows = ops.reshape(values, (batch * raters, *ops.shape(values)[2:]))
+    first = raters * ops.arange(batch, dtype=chosen.dtype)
+    return ops.take(rows, first[:, None] + chosen, axis=0)
 
 
 def unfold_blocks(blocks: Any, factor: int) -> Any:

@@ -4,7 +4,8 @@ import pytest
 from on_backend import loss_and_gradients
 from tiny_model import batch, tiny
 
-from keras_proseg.bound import pick
+from keras_proseg.layers.ambiguity import BoundaryAmbiguity
+from keras_proseg.layers.grids import pick
 
 
 @pytest.mark.backend
@@ -62,3 +63,27 @@ def test_whole_maps_are_picked_image_by_image():
         pick(keras.ops.convert_to_tensor(maps), keras.ops.convert_to_tensor(chosen))
     )
     np.testing.assert_array_equal(got, expected)
+
+
+@pytest.mark.backend
+def test_chosen_maps_of_ambiguity_are_those_of_all():
+    layer = BoundaryAmbiguity(4, size=2, hidden=6, start_scale=0.3, temperature=1.0)
+    layer.build((None, None, None, 5))
+    layer.head.bias.assign(np.arange(16.0))
+    context = keras.random.normal((3, 4, 6, 5), seed=0)
+    chosen = keras.ops.convert_to_tensor(np.array([[3, 0], [1, 1], [2, 3]], "int32"))
+    expected = pick(layer(context), chosen)
+    assert keras.ops.shape(expected) == (3, 2, 4, 6, 4)
+    got = layer(context, chosen)
+    np.testing.assert_allclose(*(keras.ops.convert_to_numpy(x) for x in (got, expected)), atol=1e-5)
+
+
+def test_chosen_maps_of_a_batch_of_any_size():
+    import tensorflow as tf
+
+    layer = BoundaryAmbiguity(3, size=2, hidden=6, start_scale=0.3, temperature=1.0)
+    layer.build((None, None, None, 5))
+    shapes = [tf.TensorSpec((None, 4, 6, 5)), tf.TensorSpec((None, 1), "int32")]
+    context, chosen = tf.random.normal((3, 4, 6, 5)), tf.constant([[2], [0], [1]])
+    answer = tf.function(layer.__call__, input_signature=shapes)(context, chosen)
+    np.testing.assert_allclose(answer, layer(context, chosen), atol=1e-5)
