@@ -139,3 +139,17 @@ def test_the_rates_are_those_of_the_step_inside_fit():
     model.fit(Repeated(batch(), 2), callbacks=[WarmupCosine(config, 2, 2)], verbose=0)
     for weight, end in zip(model.trainable_variables, ends, strict=True):
         np.testing.assert_array_equal(end, keras.ops.convert_to_numpy(weight), err_msg=weight.path)
+
+
+@pytest.mark.parametrize("options", [{}, {"steps_per_execution": 2}])
+def test_fit_ends_where_a_dataset_of_unknown_length_does(options):
+    import tensorflow as tf
+
+    model = tiny()
+    model.compile(**options)
+    rows = tf.data.Dataset.from_tensor_slices(batch(8)).filter(lambda _: True)
+    model.fit(rows.batch(4), epochs=2, verbose=0)
+    assert model.steps_done == 4
+    logs = model.train_on_batch(batch(), return_dict=True)
+    assert np.isfinite(logs["loss"])
+    assert model.steps_done == 5
