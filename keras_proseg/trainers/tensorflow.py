@@ -59,8 +59,8 @@ class TrainStep:
 
         With two, `fit` holds 70 MB more.
         """
-        alone = self.steps_per_execution == 1 and self.replica()[1] == 1
-        if self.run_eagerly or self.jit_compile or not alone:
+        several = self.distribute_strategy.num_replicas_in_sync > 1 or self.steps_per_execution > 1
+        if self.run_eagerly or self.jit_compile or several:
             keras.Model.make_train_function(self, force)
         elif self.train_function is None or force:
             self.train_function = _one_step(self.train_step)
