@@ -57,7 +57,7 @@ class TrainStep:
     def make_train_function(self: Any, force: bool = False) -> None:
         """Keras' own, but as one graph instead of one in another where a call is one step.
 
-        With two, `fit` holds 70 MB more.
+        With two, `fit` holds up to 70 MB more.
         """
         several = self.distribute_strategy.num_replicas_in_sync > 1 or self.steps_per_execution > 1
         if self.run_eagerly or self.jit_compile or several:
