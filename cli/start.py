@@ -8,7 +8,12 @@ from keras_proseg.backends import choose_backend
 
 
 def start_backend(name: str | None, for_training: bool = False) -> None:
-    """Imports Keras and wakes the backend, quietly; Python's own errors are not hidden."""
+    """Imports Keras and wakes the backend, quietly; Python's own errors are not hidden.
+
+    Args:
+        name: the backend, as `choose_backend` takes it.
+        for_training: set its threads for training, which has to come before it wakes.
+    """
     choose_backend(name)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")

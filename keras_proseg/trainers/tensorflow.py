@@ -13,6 +13,7 @@ from keras_proseg.backends import check_devices
 ZERO = tf.UnconnectedGradients.ZERO
 # A graph is fast on a CPU already; XLA pays on a GPU, by `compile(jit_compile=True)`.
 JIT_COMPILE = False
+THREAD_SETTINGS = {"TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"}
 MOST_PARTS = 4  # of a training step; more cores are better used by sharing each operation
 
 
@@ -29,8 +30,10 @@ def spread_operations() -> None:
     runs already, its threads are set, there is a GPU, or there are many cores or one.
     """
     threads, cores = tf.config.threading, _cores()
-    chosen = threads.get_intra_op_parallelism_threads() or "TF_NUM_INTRAOP_THREADS" in os.environ
-    if chosen or not 1 < cores <= MOST_PARTS or tf.config.list_physical_devices("GPU"):
+    chosen = threads.get_intra_op_parallelism_threads(), threads.get_inter_op_parallelism_threads()
+    if any(chosen) or not THREAD_SETTINGS.isdisjoint(os.environ):
+        return
+    if not 1 < cores <= MOST_PARTS or tf.config.list_physical_devices("GPU"):
         return
     with suppress(RuntimeError):  # runs already
         threads.set_intra_op_parallelism_threads(1)

@@ -19,7 +19,12 @@ STARTS = {
         "tf.config.threading.set_intra_op_parallelism_threads(3)",
         (3, 0),
     ),
+    "with threads between operations that are set": (
+        "tf.config.threading.set_inter_op_parallelism_threads(1)",
+        (0, 1),
+    ),
     "with threads of the environment": ("os.environ['TF_NUM_INTRAOP_THREADS'] = '1'", (0, 0)),
+    "with one of them": ("os.environ['TF_NUM_INTEROP_THREADS'] = '1'", (0, 0)),
 }
 SCRIPT = """
 import os, keras, tensorflow as tf
