@@ -67,9 +67,8 @@ def _work() -> list[Work]:
     }
 
     def draw(images: Any, ids: Any) -> Any:
-        encoded = model.encode_raw(images)
         tau = model.draw_tau(ids[None], key_of(0, 0))
-        return model.draw_encoded(*encoded, ids, tau, key_of(0, 1), 1.0)
+        return model.draw(images, ids, tau, key_of(0, 1), 1.0, views=model.settings.views)
 
     drawn = tf.function(draw)
     return [

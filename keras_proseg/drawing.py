@@ -6,6 +6,8 @@ import numpy as np
 from keras import ops
 
 from keras_proseg.distributions import standard_normal
+from keras_proseg.trainers import reused
+from keras_proseg.views import among_views, mirrored
 
 FIXED_SEED = 752  # of the latents behind means and variances
 
@@ -18,46 +20,55 @@ class Drawing:
     def rater_moments(self: Any, image: Any) -> tuple[Any, Any]:
         """Mean and variance of each rater's probabilities, both (B, R, H, W, K) tensors."""
         draws = self.settings.mean_samples
-        image, features, heads = self.encode_raw(image)
+        encoded = self.encode_views(image, min(self.settings.views, draws))
         tau = self.preference.q_tau().sample(draws, key_of(FIXED_SEED, 0))
         moments = []
         for rater in range(len(self.raters)):
-            key, ids = key_of(FIXED_SEED, 1), np.full(draws, rater)
-            z = self._draw_z(heads, ids, key, 1.0, in_pairs=True)
-            probability = ops.sigmoid(self.decode(image, features, z, tau[None, :, rater]))
-            moments.append((ops.mean(probability, axis=1), ops.var(probability, axis=1)))
+            ids, own = ops.full((draws,), rater, dtype="int32"), tau[None, :, rater]
+            key = key_of(FIXED_SEED, 1)
+            draw = self.draw_encoded(image, encoded, ids, own, key, 1.0, in_pairs=True)
+            moments.append((ops.mean(draw, axis=1), ops.var(draw, axis=1)))
         means, variances = zip(*moments, strict=True)
         return ops.stack(means, axis=1), ops.stack(variances, axis=1)
+
+    def draw(self: Any, image: Any, *draws: Any, views: int, in_pairs: bool = False) -> Any:
+        """`draw_encoded` of the raw image, in one graph that works on its views side by side."""
+        encoded = self.encode_views(image, views)
+        return self.draw_encoded(image, encoded, *draws, in_pairs=in_pairs)
 
     def draw_encoded(
         self: Any,
         image: Any,
-        features: Any,
-        heads: Any,
+        encoded: Any,
         rater_ids: Any,
         tau: Any,
         key: Any,
         ambiguity_scale: Any,
         in_pairs: bool = False,
     ) -> Any:
-        """Probabilities (B, S, H, W, K) of what `encode_raw` gave, for draws of raters (S,).
+        """Probabilities (B, S, H, W, K) of what `encode_views` gave, for draws of raters (S,).
 
         Args:
             image: (B, H, W, C), for its size.
-            features: of the padded image.
-            heads: of q(z|x), of the padded image.
+            encoded: features and heads of each view, of the padded image; S views at most.
             rater_ids: (S,).
             tau: (1, S, T).
             key: seeds the noise of z.
             ambiguity_scale: factor on that noise.
             in_pairs: `paired` noise, to average over, instead of independent draws.
         """
-        z = self._draw_z(heads, rater_ids, key, ambiguity_scale, in_pairs)
-        return ops.sigmoid(self.decode(image, features, z, tau))
+        draws, grid = ops.shape(rater_ids)[0], ops.shape(encoded[0][1])[2:4]
+        noise = standard_normal((draws, *grid, self.settings.ambiguity_size), key)
+        noise = (paired(noise) if in_pairs else noise) * ambiguity_scale
 
-    def draw_pairs(self: Any, *encoded: Any) -> Any:
-        """`draw_encoded` of `in_pairs`."""
-        return self.draw_encoded(*encoded, in_pairs=True)
+        def of_view(view: int, rows: Any) -> Any:
+            features, heads = encoded[view]
+            if self.settings.ambiguity_per_rater:
+                heads = ops.take(heads, ops.take(rater_ids, rows), axis=1)
+            z = self.ambiguity.answering_z(heads).sample(ops.take(noise, rows, axis=0)[None])
+            return ops.sigmoid(self.decode(image, features, z, ops.take(tau, rows, axis=1)))
+
+        return among_views(draws, len(encoded), of_view)
 
     def draw_tau(self: Any, rater_ids: Any, key: Any) -> Any:
         """tau (B or 1, S, T) ~ q(tau|r) for raters (B or 1, S); draw s is shared by the batch."""
@@ -65,22 +76,11 @@ class Drawing:
         chosen = ops.one_hot(rater_ids, len(self.raters))
         return ops.sum(draws[None] * chosen[..., None], axis=2)
 
-    def encode_raw(self: Any, image: Any) -> tuple[Any, Any, Any]:
-        """The raw image as a tensor, with its features and heads."""
+    def encode_views(self: Any, image: Any, views: int) -> list[Any]:
+        """Features and heads of the raw image, for each of its views."""
         image = ops.cast(image, "float32")
-        features, heads = self.encode(image)
-        return image, features, heads
-
-    def _draw_z(
-        self: Any, heads: Any, rater_ids: Any, key: Any, scale: Any, in_pairs: bool = False
-    ) -> Any:
-        """z (B, S, h, w, D) for draws of raters `rater_ids` (S,)."""
-        shape = (ops.shape(rater_ids)[0], *ops.shape(heads)[2:4], self.settings.ambiguity_size)
-        noise = standard_normal(shape, key)
-        noise = (paired(noise) if in_pairs else noise)[None] * scale
-        if self.settings.ambiguity_per_rater:
-            heads = ops.take(heads, rater_ids, axis=1)
-        return self.ambiguity.answering_z(heads).sample(noise)
+        encode = self._graphs.setdefault("encode", reused(self.encode))
+        return [encode(mirrored(image, view)) for view in range(views)]
 
 
 def paired(noise: Any) -> Any:

@@ -1,6 +1,7 @@
 """What a trained model answers: samples, a rater's mean, uncertainty. A part of `ProSeg`."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -53,7 +54,7 @@ class Sampling(Drawing):
             raise UsageError(f"`seed` must be at least 0. Received: {seed}")
         seed = int(self._next_seed()) if seed is None else int(seed)
         rater_ids, tau = self._draw_preferences(rater, len(images), num_samples, seed)
-        samples = self._decode_draws("draw_encoded", images, rater_ids, tau, seed, ambiguity_scale)
+        samples = self._decode_draws(images, rater_ids, tau, seed, ambiguity_scale)
         return samples[0] if single else samples
 
     def predict_rater(
@@ -76,7 +77,7 @@ class Sampling(Drawing):
         images, single = self._as_batch(image)
         draws = self.settings.mean_samples
         drawn = self._draw_preferences(rater, len(images), draws, FIXED_SEED)
-        samples = self._decode_draws("draw_pairs", images, *drawn, FIXED_SEED, ambiguity_scale)
+        samples = self._decode_draws(images, *drawn, FIXED_SEED, ambiguity_scale, in_pairs=True)
         mean = samples.mean(axis=1)
         return mean[0] if single else mean
 
@@ -159,35 +160,38 @@ class Sampling(Drawing):
 
     def _decode_draws(
         self: Any,
-        how: str,
         images: np.ndarray,
         rater_ids: np.ndarray,
         tau: Any,
         seed: int,
         scale: float,
+        in_pairs: bool = False,
     ) -> np.ndarray:
-        """Probabilities (B, S, H, W, K) by the method of `Drawing` that `how` names."""
+        """Probabilities (B, S, H, W, K), by `Drawing.draw_encoded`."""
         num, (height, width) = rater_ids.shape[1], images.shape[1:3]
         shape = (len(images), num, height, width, self.settings.num_classes)
-        samples = np.empty(shape, np.float32)
-        shared = len(rater_ids) == 1
+        shared, views = len(rater_ids) == 1, min(self.settings.views, num)
         step = self._images_per_pass(images, num) if shared else 1
-        draws = min(num, max(1, CHUNK_VALUES // self._values_per_draw(images)))
+        draws = max(1, CHUNK_VALUES // self._values_per_draw(images) // views) * views
         scale = ops.convert_to_tensor(scale, "float32")
+        samples = np.empty(0, np.float32)
         for b in range(0, len(images), step):
             some = ops.convert_to_tensor(images[b : b + step], "float32")
-            encoded = self._compiled("encode_raw")(some)
             row = 0 if shared else b
+            if draws >= num:
+                draw = partial(self._compiled("draw", views=views, in_pairs=in_pairs), some)
+            else:
+                encoded = self._compiled("encode_views", views=views)(some)
+                draw = partial(self._compiled("draw_encoded", in_pairs=in_pairs), some, encoded)
             for s in range(0, num, draws):
                 part = slice(s, s + draws)
                 ids = ops.convert_to_tensor(rater_ids[row, part])
                 # A chunk of draws has noise of its own: part of the key, so never used twice.
-                answer = self._compiled(how)(
-                    *encoded, ids, tau[row : row + 1, part], key_of(seed, 1 + s), scale
-                )
+                answer = draw(ids, tau[row : row + 1, part], key_of(seed, 1 + s), scale)
                 answer = ops.convert_to_numpy(answer)
                 if answer.shape == shape:  # all in one pass: nothing to join
                     return np.require(answer, requirements="W")
+                samples = samples if samples.size else np.empty(shape, np.float32)
                 samples[b : b + step, part] = answer
         return samples
 
@@ -198,7 +202,9 @@ class Sampling(Drawing):
     def _images_per_pass(self: Any, images: np.ndarray, num: int) -> int:
         return max(1, CHUNK_VALUES // (num * self._values_per_draw(images)))
 
-    def _compiled(self: Any, name: str) -> Any:
-        if name not in self._graphs:
-            self._graphs[name] = compiled(getattr(self, name))
-        return self._graphs[name]
+    def _compiled(self: Any, name: str, **fixed: Any) -> Any:
+        """The method `name` with the arguments `fixed`, as a graph."""
+        key = (name, *fixed.items())
+        if key not in self._graphs:
+            self._graphs[key] = compiled(getattr(self, name), **fixed)
+        return self._graphs[key]

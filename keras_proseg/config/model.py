@@ -8,6 +8,7 @@ from keras_proseg.errors import UsageError
 
 EFFICIENTNET = "efficientnet-lite0"
 EFFICIENTNET_DEPTHS = (2, 3, 4, 5)
+VIEWS = (1, 2, 4)
 LEAST_CONCENTRATION = 1e-3  # of a Dirichlet: below it float32 gamma draws underflow to 0 / 0
 
 
@@ -74,6 +75,8 @@ class ModelConfig:
         raters_per_step: annotated raters of an image in one step; None for all.
         draws_per_step: draws of tau and z per image in one step.
         mean_samples: draws behind `predict_rater`, `uncertainty` and the call, per rater.
+        views: answers share their draws among so many mirrored views of the image: 1, 2 (left to
+            right) or 4 (upside down as well); 1 where training does not mirror (`augment`).
         diverse: how `rater=None` draws: `"mixture"` (r uniform, tau ~ q(tau|r)) or `"prior"`.
         max_bad_steps: so many non-finite steps in a row stop the training.
         intensity: scaling of raw pixels.
@@ -112,6 +115,7 @@ class ModelConfig:
     raters_per_step: int | None = None
     draws_per_step: int = 2
     mean_samples: int = 8
+    views: int = 2
     diverse: str = "mixture"
     max_bad_steps: int = 20
     intensity: IntensityConfig = field(default_factory=IntensityConfig)
@@ -123,6 +127,7 @@ class ModelConfig:
             object.__setattr__(self, "intensity", IntensityConfig(**self.intensity))
         for name, allowed in CHOICES.items():
             check_choice(name, getattr(self, name), allowed)
+        check_choice("views", self.views, VIEWS)
         check_choice("intensity.mode", self.intensity.mode, ("divide", "window", "zscore"))
         for name in _POSITIVE:
             if getattr(self, name) < 1:

@@ -24,6 +24,7 @@ PUBLISHED_MODEL: dict[str, Any] = {
     "dice_weight": 1.0,
     "energy_weight": 0.0,
     "draws_per_step": 1,
+    "views": 1,
     "dice_background": True,
     "image_weight": 2.0,  # 2 * (x - mean)^2 / 2 at scale 1 is the released MSE
     "rater_weight": 1.0,
@@ -54,19 +55,19 @@ def preset_configs(preset: str, **changes: Any) -> tuple[ModelConfig, TrainConfi
         UsageError: an unknown preset, field or choice.
     """
     check_choice("preset", preset, TRAIN_CHOICES["preset"])
-    published = preset == "published"
+    of_model, of_train = (PUBLISHED_MODEL, PUBLISHED_TRAIN) if preset == "published" else ({}, {})
     changes = {name: value for name, value in changes.items() if value is not None}
     model_names = {f.name for f in fields(ModelConfig)}
     train_names = {f.name for f in fields(TrainConfig)}
     unknown = sorted(set(changes) - model_names - train_names)
     if unknown:
         raise UsageError(f"Settings must be known fields. Received: {', '.join(unknown)}")
-    model = {k: v for k, v in changes.items() if k in model_names}
-    train = {k: v for k, v in changes.items() if k in train_names}
-    return (
-        ModelConfig(**((PUBLISHED_MODEL if published else {}) | model)),
-        TrainConfig(**({"preset": preset} | (PUBLISHED_TRAIN if published else {}) | train)),
-    )
+    model = of_model | {k: v for k, v in changes.items() if k in model_names}
+    train = of_train | {k: v for k, v in changes.items() if k in train_names}
+    train_config = TrainConfig(**{"preset": preset} | train)
+    if not train_config.augment:  # left and right may tell something
+        model.setdefault("views", 1)
+    return ModelConfig(**model), train_config
 
 
 def to_dict(config: Any) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from keras_proseg.drawing import FIXED_SEED, paired
 from keras_proseg.export.moments import Moments
 from keras_proseg.export.passes import PassSizes, flat, in_passes, unflat
 from keras_proseg.export.preferences import Preferences, Z, each, key
+from keras_proseg.views import among_views
 
 MAPS = ("probability", "total", "between_rater", "boundary")
 
@@ -41,7 +42,9 @@ class Answers:
             return law_of_total_variance(*self.model.rater_moments(image))
 
         def draw_by_draw(image: tf.Tensor) -> Any:
-            return law_of_total_variance(*self.moments(image, self.model.encode(image)))
+            return law_of_total_variance(
+                *self.moments(image, self._encoded(image, self.mean_draws))
+            )
 
         specs = {name: self._spec(3) for name in MAPS}
         return tf.cond(
@@ -54,7 +57,7 @@ class Answers:
         """E[p | rater] (B, H, W, K) of image (B, H, W, C) for rater (B,); -1 is everyone's mean."""
 
         def one_pass(image: tf.Tensor, rater: tf.Tensor) -> tf.Tensor:
-            encoded = self.model.encode(image)
+            encoded = self._encoded(image, self.mean_draws)
             ids = tf.maximum(rater, 0)
             tau = tf.transpose(tf.gather(self.moments.tau, ids, axis=1), (1, 0, 2))
             ids = tf.repeat(ids[:, None], self.mean_draws, axis=1)
@@ -79,7 +82,8 @@ class Answers:
                 keys = tf.stack([seed, tf.fill(tf.shape(seed), Z + first)], axis=1)
                 return each(lambda k: self._normal(shape, k), keys)
 
-            return self.decoded(image, self.model.encode(image), ids, tau, noise)
+            encoded = self._encoded(image, self.num_samples)
+            return self.decoded(image, encoded, ids, tau, noise)
 
         return self._over_images(image, self.num_samples, one_pass, self._spec(4), rater, seed)
 
@@ -90,32 +94,42 @@ class Answers:
 
         Args:
             image: (B, H, W, C).
-            encoded: features and heads, as `ProSeg.encode` gives them.
+            encoded: features and heads of each view, as `ProSeg.encode_views` gives them.
             ids: (B, S) raters of the draws.
             tau: (B, S, T).
             noise: function of the first draw and a shape (s, h, w, D) to standard normal noise
                 (B or 1, s, h, w, D).
         """
-        features, heads = encoded
         draws = tau.shape[1]
 
         def one_pass(first: Any, last: Any) -> tf.Tensor:
-            z = self._z(heads, ids[:, first:last], lambda shape: noise(first, shape))
-            logits = self.model.decode(image, features, z, tau[:, first:last])
-            return flat(tf.sigmoid(logits))
+            grid, size = tf.shape(encoded[0][1])[2:4], [self.model.settings.ambiguity_size]
+            own_noise = noise(first, tf.concat([[last - first], grid, size], axis=0))
+            own_ids, own_tau = ids[:, first:last], tau[:, first:last]
+
+            def of_view(view: int, rows: Any) -> tf.Tensor:
+                features, heads = encoded[view]
+                some_ids, some_noise, some_tau = (
+                    tf.gather(values, rows, axis=1) for values in (own_ids, own_noise, own_tau)
+                )
+                z = self._z(heads, some_ids, some_noise)
+                return tf.sigmoid(self.model.decode(image, features, z, some_tau))
+
+            return flat(among_views(last - first, len(encoded), of_view))
 
         step = PassSizes(self.model, image, draws).draws
         return unflat(in_passes(draws, step, one_pass, self._spec(3)), draws)
 
-    def _z(self, heads: tf.Tensor, ids: tf.Tensor, noise: Callable) -> tf.Tensor:
-        """z (B, s, h, w, D) for raters `ids` (B or 1, s)."""
-        grid = tf.shape(heads)[2:4]
-        size = [self.model.settings.ambiguity_size]
-        shape = tf.concat([tf.shape(ids)[1:], grid, size], axis=0)
+    def _encoded(self, image: tf.Tensor, draws: int) -> Any:
+        """Features and heads of each view that `draws` draws are shared among."""
+        return self.model.encode_views(image, min(self.model.settings.views, draws))
+
+    def _z(self, heads: tf.Tensor, ids: tf.Tensor, noise: tf.Tensor) -> tf.Tensor:
+        """z (B, s, h, w, D) of noise (B or 1, s, h, w, D), for raters `ids` (B or 1, s)."""
         if self.model.settings.ambiguity_per_rater:
             ids = tf.broadcast_to(ids, (tf.shape(heads)[0], tf.shape(ids)[1]))
             heads = tf.gather(heads, ids, axis=1, batch_dims=1)
-        return self.model.ambiguity.answering_z(heads).sample(noise(shape))
+        return self.model.ambiguity.answering_z(heads).sample(noise)
 
     def _fixed_noise(self, first: Any, shape: Any) -> tf.Tensor:
         return paired(self._normal(shape, key(FIXED_SEED, Z + first)))[None]

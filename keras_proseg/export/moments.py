@@ -1,5 +1,6 @@
 """Each rater's mean and variance, draw by draw: what the maps of an image come from."""
 
+from functools import partial
 from typing import Any
 
 import tensorflow as tf
@@ -7,6 +8,7 @@ import tensorflow as tf
 from keras_proseg.drawing import FIXED_SEED, paired
 from keras_proseg.export.passes import PassSizes, draws_of_noise, flat, in_passes, unflat
 from keras_proseg.export.preferences import TAU, Z, key
+from keras_proseg.views import mirrored
 
 
 class Moments:
@@ -26,7 +28,7 @@ class Moments:
         self.tau = fixed.numpy()
 
     def __call__(self, image: tf.Tensor, encoded: Any) -> list[tf.Tensor]:
-        """Mean and variance (B, R, H, W, K) of image (B, H, W, C), encoded by `ProSeg.encode`."""
+        """Mean and variance (B, R, H, W, K) of image (B, H, W, C) by its `ProSeg.encode_views`."""
 
         def some_raters(first: Any, last: Any) -> list[tf.Tensor]:
             return [flat(moment) for moment in self._of_raters(image, encoded, first, last)]
@@ -38,20 +40,25 @@ class Moments:
 
     def _of_raters(self, image: tf.Tensor, encoded: Any, first: Any, last: Any) -> Any:
         """Mean and variance of the raters `first` to `last`, by Welford's recurrence."""
-        features, heads = encoded
-        own = heads[:, first:last] if self.model.settings.ambiguity_per_rater else heads
         tau = tf.constant(self.tau)[:, None, first:last]
 
-        def add(k: Any, noise: tf.Tensor, mean: tf.Tensor, spread: tf.Tensor) -> Any:
+        def of_view(view: int, tau: tf.Tensor, noise: tf.Tensor) -> tf.Tensor:
+            features, heads = encoded[view]
+            own = heads[:, first:last] if self.model.settings.ambiguity_per_rater else heads
             z = self.model.ambiguity.answering_z(own).sample(noise)
-            probability = tf.sigmoid(self.model.decode(image, features, z, tau[k]))
+            logits = self.model.decode(image, features, z, tau)
+            return mirrored(tf.sigmoid(logits), view)
+
+        def add(k: Any, noise: tf.Tensor, mean: tf.Tensor, spread: tf.Tensor) -> Any:
+            views = [partial(of_view, view, tau[k], noise) for view in range(len(encoded))]
+            probability = tf.switch_case(tf.convert_to_tensor(k % len(views)), views)
             away = probability - mean
             mean += away / tf.cast(k + 1, tf.float32)
             return mean, spread + away * (probability - mean)
 
         size = [self.num_classes]
         shape = tf.concat([[tf.shape(image)[0], last - first], tf.shape(image)[1:3], size], axis=0)
-        mean, spread = self._over_draws(heads, add, [tf.zeros(shape), tf.zeros(shape)])
+        mean, spread = self._over_draws(encoded[0][1], add, [tf.zeros(shape), tf.zeros(shape)])
         return mean, spread / self.draws
 
     def _over_draws(self, heads: tf.Tensor, add: Any, moments: list[tf.Tensor]) -> Any:

@@ -28,7 +28,9 @@ class PassSizes:
         per_draw = tf.maximum(per_draw, 1)
         self.fits_at_once = draws * per_draw <= AT_ONCE_VALUES
         self.images = tf.cast(tf.maximum(CHUNK_VALUES // (draws * per_draw), 1), tf.int32)
-        self.draws = tf.cast(tf.clip_by_value(CHUNK_VALUES // per_draw, 1, draws), tf.int32)
+        views = min(model.settings.views, draws)
+        whole = tf.maximum(CHUNK_VALUES // per_draw // views, 1) * views
+        self.draws = tf.cast(tf.minimum(whole, draws), tf.int32)
 
 
 def in_passes(total: Any, step: Any, one_pass: Callable[[Any, Any], Any], specs: Any) -> Any:

@@ -7,6 +7,7 @@ import tensorflow as tf
 from keras_proseg.drawing import FIXED_SEED, paired
 from keras_proseg.export.answers import law_of_total_variance
 from keras_proseg.export.preferences import TAU, Z, key
+from keras_proseg.views import among_views, mirrored
 
 
 class Portable:
@@ -24,13 +25,12 @@ class Portable:
 
     def maps(self, image: Any, noise: Any) -> dict[str, Any]:
         """As `ProSeg.uncertainty`, for standard normal noise (mean_samples, h, w, D)."""
-        features, heads = self.model.encode(image)
+        encoded = self._encoded(image, self.mean_draws)
         moments = []
         for rater in range(len(self.model.raters)):
-            own = heads[:, rater : rater + 1] if self._per_rater else heads
-            z = self.model.ambiguity.answering_z(own).sample(noise[None])
             tau = tf.constant(self.mean_tau[None, :, rater])
-            probability = tf.sigmoid(self.model.decode(image, features, z, tau))
+            ids = tf.fill((tf.shape(image)[0], self.mean_draws), rater)
+            probability = self._drawn(image, encoded, tau, noise[None], ids)
             mean = tf.reduce_mean(probability, axis=1)
             away = tf.square(probability - mean[:, None])
             moments.append((mean, tf.reduce_mean(away, axis=1)))
@@ -41,11 +41,30 @@ class Portable:
 
         With q(z|x,r), `rater` (B, S) says whose draws they are.
         """
-        features, heads = self.model.encode(image)
-        if rater is not None:
-            heads = tf.gather(heads, rater, axis=1, batch_dims=1)
-        z = self.model.ambiguity.answering_z(heads).sample(noise)
-        return {"samples": tf.sigmoid(self.model.decode(image, features, z, tau))}
+        return {
+            "samples": self._drawn(image, self._encoded(image, tau.shape[1]), tau, noise, rater)
+        }
+
+    def _encoded(self, image: Any, draws: int | None) -> Any:
+        """Features and heads of each view that the draws, of a number or free, are shared among.
+
+        In one batch: these formats would hold a backbone of its own for each of them.
+        """
+        views = self.model.settings.views
+        views = min(views, draws or views)
+        seen = tf.concat([mirrored(image, view) for view in range(views)], axis=0)
+        return list(zip(*(tf.split(maps, views) for maps in self.model.encode(seen)), strict=True))
+
+    def _drawn(self, image: Any, encoded: Any, tau: Any, noise: Any, rater: Any) -> Any:
+        def of_view(view: int, rows: Any) -> Any:
+            features, heads = encoded[view]
+            if self._per_rater:
+                heads = tf.gather(heads, tf.gather(rater, rows, axis=1), axis=1, batch_dims=1)
+            z = self.model.ambiguity.answering_z(heads).sample(tf.gather(noise, rows, axis=1))
+            own = tf.gather(tau, rows, axis=1)
+            return tf.sigmoid(self.model.decode(image, features, z, own))
+
+        return among_views(tf.shape(tau)[1], len(encoded), of_view)
 
     def fixed_noise(self, height: int, width: int) -> Any:
         """The noise behind `ProSeg.uncertainty` at one size, (mean_samples, h, w, D)."""

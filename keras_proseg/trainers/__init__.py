@@ -12,6 +12,7 @@ _trainer = import_module(f"keras_proseg.trainers.{keras.backend.backend()}")
 TrainStep: Any = _trainer.TrainStep
 compiled: Any = _trainer.compiled
 data_parallel: Any = _trainer.data_parallel
+reused: Any = _trainer.reused
 spread_operations: Any = _trainer.spread_operations
 JIT_COMPILE: bool = _trainer.JIT_COMPILE
 
@@ -21,5 +22,6 @@ __all__ = [
     "TrainStep",
     "compiled",
     "data_parallel",
+    "reused",
     "spread_operations",
 ]

@@ -15,16 +15,21 @@ State = tuple[Any, Any, Any, Any]  # trainable, other, optimizer's and metrics' 
 JIT_COMPILE = True
 
 
-def compiled(method: Any) -> Any:
-    """A method of a model as one program per shape; the weights go in as arguments."""
+def compiled(method: Any, **fixed: Any) -> Any:
+    """A model's method with arguments `fixed`, as one program per shape; weights are arguments."""
     model = method.__self__
 
     @jax.jit
     def program(values: Any, *arguments: Any) -> Any:
         with keras.StatelessScope(zip(model.variables, values, strict=True)):
-            return method(*arguments)
+            return method(*arguments, **fixed)
 
     return lambda *arguments: program([v.value for v in model.variables], *arguments)
+
+
+def reused(function: Any) -> Any:
+    """What other programs call several times: traced once."""
+    return compiled(function)
 
 
 @contextmanager

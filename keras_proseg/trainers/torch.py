@@ -13,14 +13,19 @@ from keras_proseg.errors import UsageError
 JIT_COMPILE = False
 
 
-def compiled(function: Any) -> Any:
-    """`function` without the tape; PyTorch runs it eagerly."""
+def compiled(function: Any, **fixed: Any) -> Any:
+    """`function` with arguments `fixed`, without the tape; PyTorch runs it eagerly."""
 
     def call(*arguments: Any) -> Any:
         with torch.no_grad():
-            return function(*arguments)
+            return function(*arguments, **fixed)
 
     return call
+
+
+def reused(function: Any) -> Any:
+    """What others call several times: `function` itself, with gradients if they are asked for."""
+    return function
 
 
 @contextmanager

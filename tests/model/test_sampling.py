@@ -52,7 +52,8 @@ def test_any_size_goes_in_and_comes_out(height, width):
 @pytest.mark.backend
 def test_answers_are_decoded_as_training_decodes():
     model, rng = tiny(), np.random.default_rng(0)
-    image, features, heads = model.encode_raw(batch(2)["image"])
+    image = batch(2)["image"]
+    features, heads = model.encode(image)
     noise = rng.normal(size=(1, 3, *heads.shape[2:4], model.settings.ambiguity_size))
     z = model.ambiguity.answering_z(heads).sample(noise.astype("float32"))
     for raters in (slice(0, 1), slice(0, 2)):
@@ -64,15 +65,22 @@ def test_answers_are_decoded_as_training_decodes():
 
 
 def paired_draws(model, image, rater):
-    """Three draws, (B, 3, H, W, K): the third one's noise of z is the first one's, negated."""
-    image, features, heads = model.encode_raw(image)
-    shape = (3, *heads.shape[2:4], model.settings.ambiguity_size)
-    noise = np.array(keras.ops.convert_to_numpy(standard_normal(shape, key_of(752, 1))))
-    noise[2] = -noise[0]
-    z = model.ambiguity.answering_z(heads).sample(noise[None])
+    """Three draws, (B, 3, H, W, K): the third one's noise of z is the first one's, negated.
+
+    The second one is of the image mirrored left to right.
+    """
     tau = model.preference.q_tau().sample(3, key_of(752, 0))[None, :, rater]
-    logits = model.decode(image, features, z, tau)
-    return keras.ops.convert_to_numpy(keras.ops.sigmoid(logits))
+    draws = []
+    for draw in range(3):
+        step = -1 if draw == 1 else 1
+        features, heads = model.encode(image[:, :, ::step].copy())
+        shape = (3, *heads.shape[2:4], model.settings.ambiguity_size)
+        noise = np.array(keras.ops.convert_to_numpy(standard_normal(shape, key_of(752, 1))))
+        noise[2] = -noise[0]
+        z = model.ambiguity.answering_z(heads).sample(noise[None, draw : draw + 1])
+        logits = model.decode(image, features, z, tau[:, draw : draw + 1])
+        draws.append(keras.ops.convert_to_numpy(keras.ops.sigmoid(logits))[:, :, :, ::step])
+    return np.concatenate(draws, axis=1)
 
 
 @pytest.mark.backend
