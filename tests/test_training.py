@@ -14,7 +14,7 @@ from keras_proseg import Dataset, ProSegError, UsageError, evaluate, load
 from keras_proseg.data.pipeline import BatchReader
 from keras_proseg.evaluation import evaluate_run
 from keras_proseg.runs import Run
-from keras_proseg.session import Session
+from keras_proseg.session import Session, is_best
 from keras_proseg.timing import TIMED_STEPS
 from keras_proseg.training import resume, train
 
@@ -174,3 +174,15 @@ def test_directories_that_are_no_runs(tmp_path, tiny_run):
     (tmp_path / "file").write_text("")
     with pytest.raises(ProSegError, match="writable place"):
         Run.create(tmp_path / "file" / "run", "x")
+
+
+def test_the_latest_of_the_checkpoints_that_cannot_be_told_apart_is_kept():
+    def kept(*misfits):
+        rows = [{"val_ged": misfit + 0.8, "val_dice_rater": 0.8} for misfit in misfits]
+        return is_best(rows)
+
+    assert kept(-0.6)
+    assert kept(-0.6, -0.7)
+    assert kept(-0.5, -0.7, -0.69)
+    assert not kept(-0.5, -0.7, -0.67)  # worse than chance explains
+    assert not kept(-0.7, -0.69, -0.71, -0.68)

@@ -90,6 +90,7 @@ def latents(model: Any) -> dict[str, Any]:
         "z_per_rater": settings.ambiguity_per_rater,
         "padded_to_multiple_of": model.backbone.total_stride,
         "mean_samples": settings.mean_samples,
+        "views": settings.views,
     }
 
 
