@@ -67,8 +67,8 @@ def _work() -> list[Work]:
     }
 
     def draw(images: Any, ids: Any) -> Any:
-        tau = model.draw_tau(ids[None], key_of(0, 0))
-        return model.draw(images, ids, tau, key_of(0, 1), 1.0, views=model.settings.views)
+        keys, views = (key_of(0, 0), key_of(0, 1)), model.settings.views
+        return model.draw(images, ids, *keys, 1.0, views=views, in_pairs=False)
 
     drawn = tf.function(draw)
     return [

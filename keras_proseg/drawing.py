@@ -31,10 +31,16 @@ class Drawing:
         means, variances = zip(*moments, strict=True)
         return ops.stack(means, axis=1), ops.stack(variances, axis=1)
 
-    def draw(self: Any, image: Any, *draws: Any, views: int, in_pairs: bool = False) -> Any:
-        """`draw_encoded` of the raw image, in one graph that works on its views side by side."""
+    def draw(
+        self: Any, image: Any, rater_ids: Any, tau_key: Any, *draws: Any, views: int, in_pairs: bool
+    ) -> Any:
+        """`draw_encoded` of the raw image and tau of the raters (S,).
+
+        One graph, which works on the views and the draws of tau and z beside each other.
+        """
+        tau = self.draw_tau(rater_ids[None], tau_key)
         encoded = self.encode_views(image, views)
-        return self.draw_encoded(image, encoded, *draws, in_pairs=in_pairs)
+        return self.draw_encoded(image, encoded, rater_ids, tau, *draws, in_pairs=in_pairs)
 
     def draw_encoded(
         self: Any,

@@ -1,7 +1,6 @@
 """What a trained model answers: samples, a rater's mean, uncertainty. A part of `ProSeg`."""
 
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ class Sampling(Drawing):
     """`sample`, `predict_rater` and `uncertainty` over `encode` and `decode`.
 
     An image's answer never depends on what else is in its batch: draws are shared by the batch.
+    They take turns at the image and its mirrored views (`views` of the settings).
     """
 
     def sample(
@@ -136,7 +136,7 @@ class Sampling(Drawing):
     def _draw_preferences(
         self: Any, rater: Any, batch: int, num: int, seed: int
     ) -> tuple[np.ndarray, Any]:
-        """Rater indices (B or 1, S) and tau (B or 1, S, T)."""
+        """Rater indices (B or 1, S), and tau (1, S, T) where it is not of q(tau|r)."""
         if rater is None and self.settings.diverse == "prior":
             return self._draw_prior(num, seed)
         if rater is None:
@@ -150,7 +150,7 @@ class Sampling(Drawing):
             if len(rater) != batch:
                 raise UsageError(f"`rater` must name {batch} raters. Received: {len(rater)}")
             ids = np.repeat([[self.rater_index(r)] for r in rater], num, axis=1)
-        return ids, self._compiled("draw_tau")(ops.convert_to_tensor(ids), key_of(seed, 0))
+        return ids, None
 
     def _draw_prior(self: Any, num: int, seed: int) -> tuple[np.ndarray, Any]:
         tau = self.preference.p_tau().sample(num, key_of(seed, 0))
@@ -177,23 +177,34 @@ class Sampling(Drawing):
         samples = np.empty(0, np.float32)
         for b in range(0, len(images), step):
             some = ops.convert_to_tensor(images[b : b + step], "float32")
-            row = 0 if shared else b
-            if draws >= num:
-                draw = partial(self._compiled("draw", views=views, in_pairs=in_pairs), some)
+            ids = ops.convert_to_tensor(rater_ids[0 if shared else b])
+            if draws >= num and tau is None:
+                draw = self._compiled("draw", views=views, in_pairs=in_pairs)
+                parts = iter([draw(some, ids, key_of(seed, 0), key_of(seed, 1), scale)])
             else:
-                encoded = self._compiled("encode_views", views=views)(some)
-                draw = partial(self._compiled("draw_encoded", in_pairs=in_pairs), some, encoded)
-            for s in range(0, num, draws):
-                part = slice(s, s + draws)
-                ids = ops.convert_to_tensor(rater_ids[row, part])
-                # A chunk of draws has noise of its own: part of the key, so never used twice.
-                answer = draw(ids, tau[row : row + 1, part], key_of(seed, 1 + s), scale)
-                answer = ops.convert_to_numpy(answer)
+                parts = self._parts(some, ids, tau, seed, scale, views, draws, in_pairs)
+            for k, part in enumerate(parts):
+                answer = ops.convert_to_numpy(part)
                 if answer.shape == shape:  # all in one pass: nothing to join
                     return np.require(answer, requirements="W")
+                # Not before it is needed: a free block of this size costs milliseconds.
                 samples = samples if samples.size else np.empty(shape, np.float32)
-                samples[b : b + step, part] = answer
+                samples[b : b + step, k * draws : (k + 1) * draws] = answer
         return samples
+
+    def _parts(
+        self: Any, images: Any, ids: Any, tau: Any, seed: int, scale: Any,
+        views: int, draws: int, in_pairs: bool,
+    ) -> Iterator[Any]:  # fmt: skip
+        """The samples of raters `ids` (S,), so many draws at a time."""
+        if tau is None:
+            tau = self._compiled("draw_tau")(ids[None], key_of(seed, 0))
+        encoded = self._compiled("encode_views", views=views)(images)
+        draw = self._compiled("draw_encoded", in_pairs=in_pairs)
+        for s in range(0, ids.shape[0], draws):
+            part = slice(s, s + draws)
+            # A chunk of draws has noise of its own: part of the key, so never used twice.
+            yield draw(images, encoded, ids[part], tau[:, part], key_of(seed, 1 + s), scale)
 
     def _values_per_draw(self: Any, images: np.ndarray) -> int:
         height, width = images.shape[1:3]

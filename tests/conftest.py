@@ -31,7 +31,9 @@ def tiny_run(tiny_npz, tmp_path_factory):
     from keras_proseg.training import train
 
     out = tmp_path_factory.mktemp("runs") / "tiny"
-    return train(str(tiny_npz), out, log=lambda line: None, steps=8, batch_size=4, **TINY)
+    return train(
+        str(tiny_npz), out, log=lambda line: None, steps=8, batch_size=4, **TINY | {"views": 2}
+    )
 
 
 @pytest.fixture(scope="session")

@@ -16,15 +16,16 @@ class GroupNorm(keras.layers.GroupNormalization):
     def call(self, x: Any) -> Any:
         """x (B, H, W, F) to the same shape."""
         wide = ops.cast(x, "float32")
-        mean = self._of_group(ops.mean(wide, axis=(1, 2)))
-        square = self._of_group(ops.mean(ops.square(wide), axis=(1, 2)))
+        mean = ops.mean(self._grouped(ops.mean(wide, axis=(1, 2))), axis=-1, keepdims=True)
+        square = ops.mean(ops.square(wide), axis=(1, 2))
+        square = ops.mean(self._grouped(square), axis=-1, keepdims=True)
         variance = ops.relu(square - ops.square(mean))
-        scale = ops.cast(self.gamma, "float32") * ops.rsqrt(variance + self.epsilon)
-        shift = ops.cast(self.beta, "float32") - mean * scale
-        return ops.cast(wide * scale[:, None, None] + shift[:, None, None], x.dtype)
+        scale = self._grouped(self.gamma) * ops.rsqrt(variance + self.epsilon)
+        shift = self._grouped(self.beta) - mean * scale
+        shape = (-1, 1, 1, x.shape[-1])
+        return ops.cast(wide * ops.reshape(scale, shape) + ops.reshape(shift, shape), x.dtype)
 
-    def _of_group(self, values: Any) -> Any:
-        """Channel means (B, F) to the mean of each channel's group, (B, F)."""
-        size = values.shape[-1] // self.groups
-        groups = ops.reshape(values, (-1, self.groups, size))
-        return ops.repeat(ops.mean(groups, axis=-1), size, axis=-1)
+    def _grouped(self, values: Any) -> Any:
+        """values (B, F) or (F,) as (B or 1, groups, F / groups)."""
+        values = ops.cast(values, "float32")
+        return ops.reshape(values, (-1, self.groups, values.shape[-1] // self.groups))
