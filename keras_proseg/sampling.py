@@ -178,11 +178,7 @@ class Sampling(Drawing):
         for b in range(0, len(images), step):
             some = ops.convert_to_tensor(images[b : b + step], "float32")
             ids = ops.convert_to_tensor(rater_ids[0 if shared else b])
-            if draws >= num and tau is None:
-                draw = self._compiled("draw", views=views, in_pairs=in_pairs)
-                parts = iter([draw(some, ids, key_of(seed, 0), key_of(seed, 1), scale)])
-            else:
-                parts = self._parts(some, ids, tau, seed, scale, views, draws, in_pairs)
+            parts = self._parts(some, ids, tau, seed, scale, views, draws, in_pairs)
             for k, part in enumerate(parts):
                 answer = ops.convert_to_numpy(part)
                 if answer.shape == shape:  # all in one pass: nothing to join
@@ -196,7 +192,11 @@ class Sampling(Drawing):
         self: Any, images: Any, ids: Any, tau: Any, seed: int, scale: Any,
         views: int, draws: int, in_pairs: bool,
     ) -> Iterator[Any]:  # fmt: skip
-        """The samples of raters `ids` (S,), so many draws at a time."""
+        """The samples of raters `ids` (S,), `draws` of them at a time."""
+        if tau is None and draws >= ids.shape[0]:
+            at_once = self._compiled("draw", views=views, in_pairs=in_pairs)
+            yield at_once(images, ids, key_of(seed, 0), key_of(seed, 1), scale)
+            return
         if tau is None:
             tau = self._compiled("draw_tau")(ids[None], key_of(seed, 0))
         encoded = self._compiled("encode_views", views=views)(images)
