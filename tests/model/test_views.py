@@ -88,6 +88,36 @@ def test_means_over_both_views_mirror_with_the_image(image):
     assert abs(away).max() > 0.02
 
 
+def gradient_of_mean(model, image):
+    """Of the mean answer by the image, on the backend in use."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        x = tf.Variable(image)
+        with tf.GradientTape() as tape:
+            mean = keras.ops.mean(model(x))
+        return tape.gradient(mean, x).numpy()
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return np.asarray(jax.grad(lambda x: keras.ops.mean(model(x)))(image))
+    import torch
+
+    x = torch.tensor(image, requires_grad=True)
+    keras.ops.mean(model(x)).backward()
+    return x.grad.numpy()
+
+
+@pytest.mark.backend
+def test_an_answers_gradient_goes_through_both_views(image):
+    model, image = tiny(views=2, mean_samples=2), image[None]
+    gradient = gradient_of_mean(model, image)
+    assert gradient.shape == image.shape
+    plain = gradient_of_mean(tiny(views=1, mean_samples=2), image)
+    assert abs(gradient).max() > 0
+    assert abs(gradient - plain).max() > 1e-3 * abs(plain).max()
+
+
 def test_where_training_does_not_mirror_answers_do_not():
     assert preset_configs("default")[0].views == 2
     assert preset_configs("default", augment=False)[0].views == 1
