@@ -83,7 +83,7 @@ class Drawing:
         return ops.sum(draws[None] * chosen[..., None], axis=2)
 
     def encode_views(self: Any, image: Any, views: int) -> list[Any]:
-        """Features and heads of the raw image (B, H, W, C), as `encode` gives them, for each view."""
+        """What `encode` gives of the raw image (B, H, W, C), for each of its views."""
         image = ops.cast(image, "float32")
         encode = self._graphs.setdefault("encode", reused(self.encode))
         return [encode(mirrored(image, view)) for view in range(views)]
