@@ -105,17 +105,8 @@ class Answers:
         def one_pass(first: Any, last: Any) -> tf.Tensor:
             grid, size = tf.shape(encoded[0][1])[2:4], [self.model.settings.ambiguity_size]
             own_noise = noise(first, tf.concat([[last - first], grid, size], axis=0))
-            own_ids, own_tau = ids[:, first:last], tau[:, first:last]
-
-            def of_view(view: int, rows: Any) -> tf.Tensor:
-                features, heads = encoded[view]
-                some_ids, some_noise, some_tau = (
-                    tf.gather(values, rows, axis=1) for values in (own_ids, own_noise, own_tau)
-                )
-                z = self._z(heads, some_ids, some_noise)
-                return tf.sigmoid(self.model.decode(image, features, z, some_tau))
-
-            return flat(among_views(last - first, len(encoded), of_view))
+            some = slice(first, last)
+            return flat(drawn(self.model, image, encoded, ids[:, some], tau[:, some], own_noise))
 
         step = PassSizes(self.model, image, draws).draws
         return unflat(in_passes(draws, step, one_pass, self._spec(3)), draws)
@@ -123,13 +114,6 @@ class Answers:
     def _encoded(self, image: tf.Tensor, draws: int) -> Any:
         """Features and heads of each view that `draws` draws are shared among."""
         return self.model.encode_views(image, min(self.model.settings.views, draws))
-
-    def _z(self, heads: tf.Tensor, ids: tf.Tensor, noise: tf.Tensor) -> tf.Tensor:
-        """z (B, s, h, w, D) of noise (B or 1, s, h, w, D), for raters `ids` (B or 1, s)."""
-        if self.model.settings.ambiguity_per_rater:
-            ids = tf.broadcast_to(ids, (tf.shape(heads)[0], tf.shape(ids)[1]))
-            heads = tf.gather(heads, ids, axis=1, batch_dims=1)
-        return self.model.ambiguity.answering_z(heads).sample(noise)
 
     def _fixed_noise(self, first: Any, shape: Any) -> tf.Tensor:
         return paired(self._normal(shape, key(FIXED_SEED, Z + first)))[None]
@@ -155,6 +139,30 @@ class Answers:
 
         answers = in_passes(batch + extra, step, some, spec)
         return tf.nest.map_structure(lambda answer: answer[:batch], answers)
+
+
+def drawn(
+    model: Any, image: tf.Tensor, encoded: Any, ids: Any, tau: tf.Tensor, noise: tf.Tensor
+) -> tf.Tensor:
+    """Probabilities (B, S, H, W, K) of image (B, H, W, C), by draws that its views share.
+
+    Args:
+        model: a `ProSeg`.
+        image: (B, H, W, C).
+        encoded: features and heads of each view.
+        ids: (B, S) raters of the draws, which only q(z|x,r) asks for.
+        tau: (B or 1, S, T).
+        noise: standard normal, (B or 1, S, h, w, D).
+    """
+
+    def of_view(view: int, rows: Any) -> tf.Tensor:
+        features, heads = encoded[view]
+        if model.settings.ambiguity_per_rater:
+            heads = tf.gather(heads, tf.gather(ids, rows, axis=1), axis=1, batch_dims=1)
+        z = model.ambiguity.answering_z(heads).sample(tf.gather(noise, rows, axis=1))
+        return tf.sigmoid(model.decode(image, features, z, tf.gather(tau, rows, axis=1)))
+
+    return among_views(tf.shape(tau)[1], len(encoded), of_view)
 
 
 def law_of_total_variance(mean: tf.Tensor, variance: tf.Tensor) -> dict[str, tf.Tensor]:

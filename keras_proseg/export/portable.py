@@ -5,9 +5,9 @@ from typing import Any
 import tensorflow as tf
 
 from keras_proseg.drawing import FIXED_SEED, paired
-from keras_proseg.export.answers import law_of_total_variance
+from keras_proseg.export.answers import drawn, law_of_total_variance
 from keras_proseg.export.preferences import TAU, Z, key
-from keras_proseg.views import among_views, mirrored
+from keras_proseg.views import mirrored
 
 
 class Portable:
@@ -30,7 +30,7 @@ class Portable:
         for rater in range(len(self.model.raters)):
             tau = tf.constant(self.mean_tau[None, :, rater])
             ids = tf.fill((tf.shape(image)[0], self.mean_draws), rater)
-            probability = self._drawn(image, encoded, tau, noise[None], ids)
+            probability = drawn(self.model, image, encoded, ids, tau, noise[None])
             mean = tf.reduce_mean(probability, axis=1)
             away = tf.square(probability - mean[:, None])
             moments.append((mean, tf.reduce_mean(away, axis=1)))
@@ -41,9 +41,8 @@ class Portable:
 
         With q(z|x,r), `rater` (B, S) says whose draws they are.
         """
-        return {
-            "samples": self._drawn(image, self._encoded(image, tau.shape[1]), tau, noise, rater)
-        }
+        encoded = self._encoded(image, tau.shape[1])
+        return {"samples": drawn(self.model, image, encoded, rater, tau, noise)}
 
     def _encoded(self, image: Any, draws: int | None) -> Any:
         """Features and heads of each view that the draws, of a number or free, are shared among.
@@ -54,17 +53,6 @@ class Portable:
         views = min(views, draws or views)
         seen = tf.concat([mirrored(image, view) for view in range(views)], axis=0)
         return list(zip(*(tf.split(maps, views) for maps in self.model.encode(seen)), strict=True))
-
-    def _drawn(self, image: Any, encoded: Any, tau: Any, noise: Any, rater: Any) -> Any:
-        def of_view(view: int, rows: Any) -> Any:
-            features, heads = encoded[view]
-            if self._per_rater:
-                heads = tf.gather(heads, tf.gather(rater, rows, axis=1), axis=1, batch_dims=1)
-            z = self.model.ambiguity.answering_z(heads).sample(tf.gather(noise, rows, axis=1))
-            own = tf.gather(tau, rows, axis=1)
-            return tf.sigmoid(self.model.decode(image, features, z, own))
-
-        return among_views(tf.shape(tau)[1], len(encoded), of_view)
 
     def fixed_noise(self, height: int, width: int) -> Any:
         """The noise behind `ProSeg.uncertainty` at one size, (mean_samples, h, w, D)."""
