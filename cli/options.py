@@ -22,8 +22,9 @@ from keras_proseg.config import (
 )
 
 MODEL_FIELDS = (
-    "backbone", "encoder_weights", "width", "image_decoder", "ambiguity_stride", "raters_per_step",
-    "mean_samples", "views", "diverse", "nll_weight", "dice_weight", "beta_tau", "beta_z",
+    "backbone", "encoder_weights", "width", "fine_width", "image_decoder", "ambiguity_stride",
+    "raters_per_step", "mean_samples", "views", "diverse", "nll_weight", "dice_weight", "beta_tau",
+    "beta_z",
 )  # fmt: skip
 CHOICES = MODEL_CHOICES | DATA_CHOICES | TRAIN_CHOICES
 

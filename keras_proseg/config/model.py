@@ -47,6 +47,8 @@ class ModelConfig:
             the others always start with none.
         width: channels at full resolution; doubled at each of the levels below. Of EfficientNet the
             decoder's, as its encoder has widths of its own.
+        fine_width: channels of the light backbone's levels finer than `ambiguity_stride`, as a part
+            of what `width` gives them, rounded up to a multiple of 8.
         depth: number of levels: strides 2 to 16 as it stands; 2 to 5 with EfficientNet.
         stem: the light backbone works on the image folded by this factor (1: full resolution).
         preference_size: T; None for 2 R.
@@ -88,6 +90,7 @@ class ModelConfig:
     backbone: str = "light"
     encoder_weights: str = "imagenet"
     width: int = 12
+    fine_width: float = 1.0
     depth: int = 4
     stem: int = 2
     preference_size: int | None = None
@@ -135,6 +138,9 @@ class ModelConfig:
         if self.backbone == EFFICIENTNET:
             check_choice("depth", self.depth, EFFICIENTNET_DEPTHS)
         check_above_zero(self, ("ambiguity_temperature",))
+        if not 0 < self.fine_width <= 1:
+            text = "`fine_width` must be above 0 and at most 1."
+            raise UsageError(f"{text} Received: {self.fine_width}")
         if not self.raters or len(set(self.raters)) != len(self.raters):
             raise UsageError(f"`raters` must be distinct names. Received: {list(self.raters)}")
 

@@ -1,5 +1,7 @@
 """Backbones: image (B, H, W, C) to features at a fine stride and context at a coarse one."""
 
+import math
+
 import keras
 
 from keras_proseg.config import EFFICIENTNET, ModelConfig
@@ -19,12 +21,21 @@ def make_backbone(config: ModelConfig, name: str = "backbone") -> UNet:
         return _resnet34(context, name)
     if config.backbone == EFFICIENTNET:
         return _efficientnet(config, name)
-    widths = [config.width * config.stem * 2**k for k in range(config.depth)]
-    widths = [min(width, 8 * config.width) for width in widths]
+    widths = _light_widths(config)
     stem = [conv(widths[0], 2 * config.stem + 1, config.stem, FIRST), ConvBlock(widths[0])]
     stages = [[ConvBlock(width, 2)] for width in widths[1:]]
     decoder = tuple(reversed(widths[:-1]))
     return UNet(stem, stages, decoder, config.stem, context, name=name)
+
+
+def _light_widths(config: ModelConfig) -> list[int]:
+    """Channels of the levels, finest first: doubled at each up to a bound, narrower where fine."""
+    widths = []
+    for stride in (config.stem * 2**k for k in range(config.depth)):
+        width = min(config.width * stride, 8 * config.width)
+        narrow = 8 * math.ceil(config.fine_width * width / 8)
+        widths.append(min(narrow, width) if stride < config.ambiguity_stride else width)
+    return widths
 
 
 def _efficientnet(config: ModelConfig, name: str) -> UNet:

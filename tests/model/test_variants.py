@@ -67,6 +67,10 @@ def test_bad_settings(settings):
         preset_configs("default", **settings)
     with pytest.raises(UsageError, match="`ambiguity_temperature` must be above 0. Received: 0"):
         ModelConfig(ambiguity_temperature=0)
+    for part in (0.0, 1.5):
+        text = f"`fine_width` must be above 0 and at most 1. Received: {part}"
+        with pytest.raises(UsageError, match=text):
+            ModelConfig(fine_width=part)
     with pytest.raises(UsageError, match="above 0"):
         preset_configs("default", steps=-1)
 
@@ -82,3 +86,18 @@ def test_a_model_that_was_not_compiled_is_saved_too(tmp_path):
 def test_settings_survive_a_round_trip():
     config = ModelConfig(raters=("a", "b"), width=4)
     assert ProSeg.from_config(ProSeg(config=config).get_config()).settings == config
+
+
+@pytest.mark.parametrize(
+    ("settings", "widths"),
+    [
+        ({}, [96, 48, 24]),
+        ({"fine_width": 2 / 3}, [96, 32, 16]),
+        ({"fine_width": 2 / 3, "width": 4}, [32, 16, 8]),  # of less than 8 channels, all stay
+        ({"fine_width": 2 / 3, "ambiguity_stride": 4}, [96, 48, 16]),
+        ({"fine_width": 2 / 3, "stem": 1, "depth": 5}, [96, 32, 16, 8]),
+    ],
+)
+def test_levels_finer_than_z_can_be_narrower(settings, widths):
+    model = ProSeg(raters=["a", "b"], **settings)
+    assert [up.filters for up in model.backbone.ups] == widths
