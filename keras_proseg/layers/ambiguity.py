@@ -67,10 +67,10 @@ class BoundaryAmbiguity(keras.layers.Layer):
         kernels = ops.reshape(self.head.kernel, (*shape[:3], self.num_maps, 2 * self.size))
         biases = ops.reshape(self.head.bias, (self.num_maps, 2 * self.size))
         answers = []
-        for k, image in enumerate(ops.split(context, context.shape[0])):
+        for k, own in enumerate(ops.split(context, context.shape[0])):
             kernel = ops.reshape(ops.take(kernels, chosen[k], axis=3), (*shape[:3], -1))
             bias = ops.reshape(ops.take(biases, chosen[k], axis=0), (-1,))
-            answers.append(ops.conv(image, kernel, padding="same") + bias)
+            answers.append(ops.conv(own, kernel, padding="same") + bias)
         return self._as_maps(ops.concatenate(answers), count)
 
     def _as_maps(self, heads: Any, count: int) -> Any:

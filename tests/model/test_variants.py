@@ -92,10 +92,10 @@ def test_settings_survive_a_round_trip():
     ("settings", "widths"),
     [
         ({}, [96, 48, 24]),
-        ({"fine_width": 2 / 3}, [96, 32, 16]),
-        ({"fine_width": 2 / 3, "width": 4}, [32, 16, 8]),  # of less than 8 channels, all stay
-        ({"fine_width": 2 / 3, "ambiguity_stride": 4}, [96, 48, 16]),
-        ({"fine_width": 2 / 3, "stem": 1, "depth": 5}, [96, 32, 16, 8]),
+        ({"fine_width": 0.66}, [96, 32, 16]),
+        ({"fine_width": 0.66, "width": 4}, [32, 16, 8]),  # of less than 8 channels, all stay
+        ({"fine_width": 0.66, "ambiguity_stride": 4}, [96, 48, 16]),
+        ({"fine_width": 0.66, "stem": 1, "depth": 5}, [96, 32, 16, 8]),
     ],
 )
 def test_levels_finer_than_z_can_be_narrower(settings, widths):
