@@ -1,8 +1,10 @@
-"""Augmentation: drawn once per image, applied to the image and all its masks, in keras.ops."""
+"""Augmentation: drawn once per image, applied to the image and all its masks."""
 
 from typing import Any
 
 import numpy as np
+
+from keras_proseg.data.warp import warped
 
 GAIN, SHIFT = 0.1, 0.1  # standard deviations: of contrast, and of brightness in image deviations
 
@@ -21,7 +23,7 @@ def draw_augmentation(
         zoom: standard deviation of the log of the zoom factor; 0 for none.
 
     Returns:
-        `transform` (B, 8) for `keras.ops.image.affine_transform`, `gain` and `shift` (B, 1, 1, 1).
+        `transform` (B, 8) for `warped`, `gain` and `shift` (B, 1, 1, 1).
     """
     rng = np.random.default_rng(seed)
     turns = rng.uniform(0, 4, batch) if rotation == "any" else rng.integers(0, 4, batch)
@@ -38,25 +40,19 @@ def draw_augmentation(
     return {name: column.astype(np.float32) for name, column in columns.items()}
 
 
-def augment(batch: dict[str, Any]) -> dict[str, Any]:
+def augment(batch: dict[str, Any]) -> dict[str, np.ndarray]:
     """Applies the draws in `batch` (`transform`, `gain`, `shift`) to `image` and `masks`.
 
-    A turned mask holds at its outline how much of a pixel is inside.
+    One map for everything: what the edge mirrors into the image it mirrors into the masks. A turned
+    mask holds at its outline how much of a pixel is inside.
     """
-    from keras import ops
-
-    batch = {name: ops.convert_to_tensor(value) for name, value in batch.items()}
-    image, masks, transform = batch["image"], batch["masks"], batch["transform"]
-    # One map for everything: what the edge mirrors into the image it mirrors into the masks.
-    # A copy for each call: on PyTorch, Keras 3.15 writes into the transform that it is given.
-    image = ops.image.affine_transform(image, ops.copy(transform), "bilinear", "reflect")
-    middle = ops.mean(image, axis=(1, 2, 3), keepdims=True)
-    spread = ops.std(image, axis=(1, 2, 3), keepdims=True)
-    image = middle + (image - middle) * batch["gain"] + spread * batch["shift"]
-    size, raters, height, width, classes = masks.shape
-    layers = ops.transpose(ops.cast(masks, "float32"), (0, 2, 3, 1, 4))
-    layers = ops.reshape(layers, (size, height, width, -1))
-    layers = ops.image.affine_transform(layers, ops.copy(transform), "bilinear", "reflect")
-    layers = ops.reshape(layers, (size, height, width, raters, classes))
-    masks = ops.transpose(layers, (0, 3, 1, 2, 4))
-    return {"image": image, "masks": masks, "annotated": batch["annotated"]}
+    cases = zip(batch["image"], batch["masks"], batch["transform"], strict=True)
+    images, masks = zip(*(warped(*case) for case in cases), strict=True)
+    image = np.stack(images)
+    middle = image.mean(axis=(1, 2, 3), keepdims=True)
+    spread = image.std(axis=(1, 2, 3), keepdims=True)
+    return {
+        "image": middle + (image - middle) * batch["gain"] + spread * batch["shift"],
+        "masks": np.stack(masks),
+        "annotated": batch["annotated"],
+    }

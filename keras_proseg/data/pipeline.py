@@ -49,9 +49,14 @@ class BatchReader:
         }
         return np.array([orders[e][row] for e, row in zip(epochs.tolist(), rows, strict=True)])
 
+    def training_batch(self, step: int, augmented: bool) -> dict[str, np.ndarray]:
+        """What a step is fed: `batch`, moved and changed by `augmentation` where `augmented`."""
+        batch = self.batch(step)
+        return augment(batch | self.augmentation(step)) if augmented else batch
+
     def batch(self, step: int) -> dict[str, np.ndarray]:
         """`image` (B, H, W, C), `masks` (B, R, H, W, K), `annotated` (B, R), not augmented."""
-        rows = self.indices(int(step))
+        rows = self.indices(step)
         # Not booleans, which Keras cannot average over the devices of a MirroredStrategy.
         annotated = self.dataset.annotated[rows].astype(np.uint8)
         return {
@@ -64,7 +69,7 @@ class BatchReader:
         """The augmentation's draws for batch `step`."""
         height, width = self.dataset.images.shape[1:3]
         c = self.config
-        seed = [c.seed, int(step), 1]
+        seed = [c.seed, step, 1]
         rotation, zoom = ("quarter", 0.0) if step >= self.exact_from else (c.rotation, c.zoom)
         return draw_augmentation(seed, c.batch_size, height, width, rotation, zoom)
 
@@ -84,21 +89,18 @@ def training_pipeline(reader: BatchReader, first_step: int, augmented: bool) -> 
     """An endless tf.data.Dataset of batches from `first_step` on."""
     import tensorflow as tf
 
-    names = (*COLUMNS, "transform", "gain", "shift")
-
     def read(step: Any) -> list[np.ndarray]:
-        batch = reader.batch(step) | reader.augmentation(step)
-        return [batch[name] for name in names]
+        batch = reader.training_batch(int(step), augmented)
+        return [batch[name] for name in COLUMNS]
 
-    example = reader.batch(0) | reader.augmentation(0)
-    types = [example[name].dtype for name in names]
+    example = read(0)
 
     def load(step: Any) -> dict[str, Any]:
+        types = [array.dtype for array in example]
         arrays = tf.numpy_function(read, [step], types, stateful=False)
-        for array, name in zip(arrays, names, strict=True):
-            array.set_shape(example[name].shape)
-        batch = dict(zip(names, arrays, strict=True))
-        return augment(batch) if augmented else {name: batch[name] for name in COLUMNS}
+        for array, like in zip(arrays, example, strict=True):
+            array.set_shape(like.shape)
+        return dict(zip(COLUMNS, arrays, strict=True))
 
     steps = tf.data.Dataset.counter(first_step)
     options = tf.data.Options()

@@ -4,8 +4,7 @@ from typing import Any
 
 import keras
 
-from keras_proseg.data.pipeline import COLUMNS, BatchReader
-from keras_proseg.data.warp import augment_arrays
+from keras_proseg.data.pipeline import BatchReader
 
 
 class TrainingSequence(keras.utils.PyDataset):
@@ -26,8 +25,4 @@ class TrainingSequence(keras.utils.PyDataset):
         """None: as many as are asked for."""
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        step = self.first_step + index
-        batch = self.reader.batch(step)
-        if not self.augmented:
-            return {name: batch[name] for name in COLUMNS}
-        return augment_arrays(batch | self.reader.augmentation(step))
+        return self.reader.training_batch(self.first_step + index, self.augmented)
