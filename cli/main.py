@@ -74,7 +74,7 @@ def train(
         raise click.UsageError("Give either --data or --resume RUN.")
     if resume and (settings or out):
         raise click.UsageError("--resume goes on with the run's own settings: give it alone.")
-    start_backend(backend, for_training=True)
+    start_backend(backend)
     from keras_proseg import training
 
     from .report import print_run

@@ -7,12 +7,11 @@ from contextlib import contextmanager
 from keras_proseg.backends import choose_backend
 
 
-def start_backend(name: str | None, for_training: bool = False) -> None:
+def start_backend(name: str | None) -> None:
     """Imports Keras and wakes the backend, quietly; Python's own errors are not hidden.
 
     Args:
         name: the backend, as `choose_backend` takes it.
-        for_training: set its threads for training, which has to come before it wakes.
     """
     choose_backend(name)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -20,10 +19,9 @@ def start_backend(name: str | None, for_training: bool = False) -> None:
     with silent_descriptor(2):
         import keras
 
-        if for_training:
-            from keras_proseg.trainers import spread_operations
+        from keras_proseg.trainers import spread_operations
 
-            spread_operations()
+        spread_operations()  # has to come before it wakes
         keras.ops.zeros(1)  # devices are looked for, and lacking ones reported, at the first use
 
 

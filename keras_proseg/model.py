@@ -30,7 +30,7 @@ from keras_proseg.layers.mask_decoder import MaskDecoder
 from keras_proseg.layers.preference import RaterClassifier, RaterPreference
 from keras_proseg.optimizers import make_optimizer
 from keras_proseg.sampling import Sampling
-from keras_proseg.trainers import JIT_COMPILE, NonFiniteGuard, TrainStep
+from keras_proseg.trainers import JIT_COMPILE, NonFiniteGuard, TrainStep, spread_operations
 
 TERMS = ("nll_mask", "nll_image", "nll_rater", "kl_tau", "kl_z", "dice_loss", "energy_score")
 
@@ -38,6 +38,10 @@ TERMS = ("nll_mask", "nll_image", "nll_rater", "kl_tau", "kl_z", "dice_loss", "e
 @keras.saving.register_keras_serializable("keras_proseg")
 class ProSeg(Bound, Sampling, TrainStep, keras.Model):
     """Probabilistic multi-rater segmentation (ProSeg, arXiv 2512.00748).
+
+    Where TensorFlow has not run yet and its threads are not set, each of its operations gets one
+    thread from the first model on (two to four cores): the parts of a step and the views of an
+    image are worked beside each other.
 
     Args:
         raters: names of the R raters.
@@ -70,6 +74,7 @@ class ProSeg(Bound, Sampling, TrainStep, keras.Model):
         load_encoder: bool = True,
         **settings: Any,
     ) -> None:
+        spread_operations()
         trainable = settings.pop("trainable", True)
         settings.pop("dtype", None)
         super().__init__(name=name, trainable=trainable, dtype="float32")

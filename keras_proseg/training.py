@@ -29,7 +29,7 @@ def train(
     """Trains ProSeg and leaves a run directory.
 
     Where TensorFlow has not run yet and its threads are not set, each of its operations gets one
-    thread from here on: a step is a quarter faster on two cores, samples a fifth to a third slower.
+    thread from here on, as with any `ProSeg`.
 
     Args:
         data: `"lidc"`, the path of an npz, or a `Dataset`.

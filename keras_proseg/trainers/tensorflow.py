@@ -32,10 +32,10 @@ def reused(function: Any) -> Any:
 
 
 def spread_operations() -> None:
-    """Gives each operation one thread, so that a step's parts are worked beside each other.
+    """Gives each operation one thread: a step's parts and an image's views work beside each other.
 
-    A training step has hundreds of small operations: two threads that work on two of them at a time
-    wait less than two that share each. For the whole process; nothing changes where TensorFlow
+    They have hundreds of small operations: two threads that work on two of them at a time wait
+    less than two that share each. For the whole process; nothing changes where TensorFlow
     runs already, its threads are set, there is a GPU, or there are many cores or one.
     """
     threads, cores = tf.config.threading, _cores()

@@ -29,6 +29,7 @@ STARTS = {
 SCRIPT = """
 import os, keras, tensorflow as tf
 from keras_proseg_cli.start import start_backend
+from keras_proseg import ProSeg
 from keras_proseg.trainers import TrainStep, spread_operations
 {before}
 {spread}
@@ -70,11 +71,9 @@ def test_operations_are_spread_over_the_threads(start):
     assert answer(before, "spread_operations()") == expected
 
 
-def test_the_train_command_spreads_them():
-    assert answer("", "start_backend(None, for_training=True)").startswith(
-        "{} {}\n".format(*SPREAD)
-    )
-    assert answer("", "start_backend(None)").startswith("0 0\n")
+@pytest.mark.parametrize("first", ["start_backend(None)", "ProSeg(raters=['a'])"])
+def test_commands_and_models_spread_them(first):
+    assert answer("", first).startswith("{} {}\n".format(*SPREAD))
 
 
 def answer(before, spread):
