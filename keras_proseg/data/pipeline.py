@@ -4,7 +4,10 @@
 through tf.data (`training_pipeline`), to the others as a `keras.utils.PyDataset`.
 """
 
+import atexit
 import math
+import threading
+import time
 from typing import Any
 
 import numpy as np
@@ -14,6 +17,7 @@ from keras_proseg.data.augment import augment, draw_augmentation
 from keras_proseg.data.dataset import Dataset
 
 COLUMNS = ("image", "masks", "annotated")
+_READING, _ENDING = threading.Lock(), threading.Event()
 
 
 class BatchReader:
@@ -89,11 +93,15 @@ def training_pipeline(reader: BatchReader, first_step: int, augmented: bool) -> 
     """An endless tf.data.Dataset of batches from `first_step` on."""
     import tensorflow as tf
 
-    def read(step: Any) -> list[np.ndarray]:
-        batch = reader.training_batch(int(step), augmented)
+    def arrays_of(step: int) -> list[np.ndarray]:
+        batch = reader.training_batch(step, augmented)
         return [batch[name] for name in COLUMNS]
 
-    example = read(0)
+    example = arrays_of(0)
+
+    def read(step: Any) -> list[np.ndarray]:
+        with _READING:
+            return example if _ENDING.is_set() else arrays_of(int(step))
 
     def load(step: Any) -> dict[str, Any]:
         types = [array.dtype for array in example]
@@ -109,3 +117,12 @@ def training_pipeline(reader: BatchReader, first_step: int, augmented: bool) -> 
     options.autotune.enabled = False
     batches = steps.map(load, num_parallel_calls=1, deterministic=True).prefetch(2)
     return batches.with_options(options)
+
+
+@atexit.register
+def _end_reading() -> None:
+    """Lets no thread of tf.data be in Python while the interpreter ends: either may hang then."""
+    _ENDING.set()
+    with _READING:
+        pass
+    time.sleep(0.01)  # what is still fetched ahead is read by then

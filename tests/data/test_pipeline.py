@@ -1,3 +1,4 @@
+import threading
 from dataclasses import replace
 
 import keras
@@ -5,6 +6,7 @@ import numpy as np
 import pytest
 
 from keras_proseg.config import TrainConfig
+from keras_proseg.data import pipeline
 from keras_proseg.data.augment import augment, draw_augmentation
 from keras_proseg.data.dataset import Dataset
 from keras_proseg.data.pipeline import BatchReader, training_pipeline
@@ -146,6 +148,17 @@ def test_the_finish_is_a_share():
     for wrong in (-0.1, 1.0):
         with pytest.raises(UsageError, match="`finish` must be at least 0 and below 1. Received"):
             TrainConfig(finish=wrong)
+
+
+def test_nothing_is_read_once_the_interpreter_ends(reader, monkeypatch):
+    monkeypatch.setattr(pipeline, "_ENDING", threading.Event())
+    first = TrainingSequence(reader, 0, True)[0]
+    fed = iter(training_pipeline(reader, 0, True))
+    assert (next(fed)["image"] == first["image"]).numpy().all()
+    pipeline._end_reading()
+    monkeypatch.setattr(reader, "batch", None)
+    rest = [next(fed)["image"].numpy() for _ in range(6)]  # some of them were read ahead
+    np.testing.assert_array_equal(rest[-1], first["image"])
 
 
 def test_augmentation_off_gives_the_raw_cases(reader):
