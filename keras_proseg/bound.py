@@ -9,7 +9,7 @@ from keras import ops
 
 from keras_proseg import objective as obj
 from keras_proseg.distributions import standard_normal
-from keras_proseg.layers.grids import pick
+from keras_proseg.layers.grids import cropped, pick
 
 EVALUATION_SEED = (2512, 752)  # of the latents behind `evaluate`
 
@@ -128,9 +128,8 @@ class Bound:
             return ops.zeros((batch, maps))
         mean = self.image_decoder(ops.reshape(z, (batch * maps, *ops.shape(z)[2:])))
         mean = ops.cast(mean, "float32")
-        height, width = ops.shape(image)[1:3]
         target = ops.repeat(self.scaling(image), maps, axis=0)
-        nll = obj.gaussian_nll(target, mean[:, :height, :width], self.settings.image_scale)
+        nll = obj.gaussian_nll(target, cropped(mean, image), self.settings.image_scale)
         return ops.reshape(nll, (batch, maps))
 
     def _nll_rater(self: Any, tau: Any, chosen: Any) -> Any:

@@ -23,7 +23,7 @@ from keras_proseg.imagenet import encoder_weights
 from keras_proseg.layers import efficientnet
 from keras_proseg.layers.ambiguity import BoundaryAmbiguity
 from keras_proseg.layers.backbone import make_backbone
-from keras_proseg.layers.grids import pad_to_multiple
+from keras_proseg.layers.grids import cropped, pad_to_multiple
 from keras_proseg.layers.image_decoder import make_image_decoder
 from keras_proseg.layers.intensity import IntensityScaling
 from keras_proseg.layers.mask_decoder import MaskDecoder
@@ -158,8 +158,7 @@ class ProSeg(Bound, Sampling, TrainStep, keras.Model):
     def decode(self, image: Any, features: Any, z: Any, tau: Any, training: bool = False) -> Any:
         """Logits (B, M, H, W, K) at `image`'s size; `training` where gradients are asked for."""
         logits = self.mask_decoder(features, z, tau, training=training)
-        height, width = ops.shape(image)[1:3]
-        return logits[:, :, :height, :width]
+        return cropped(logits, image)
 
     def compute_terms_and_loss(self, batch: Any, training: bool = True) -> tuple[Any, Any]:
         """`elbo_terms` and the scalar that is minimised (mean over the batch plus penalties)."""

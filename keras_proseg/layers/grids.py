@@ -18,6 +18,15 @@ def pad_to_multiple(image: Any, multiple: int) -> Any:
     return image
 
 
+def cropped(grid: Any, image: Any) -> Any:
+    """(..., H', W', D) at the size of `image` (B, H, W, C), before what padding added to it."""
+    size = tuple(image.shape[1:3])
+    if None not in size and tuple(grid.shape[-3:-1]) == size:
+        return grid  # a slice of everything is still a copy, and its gradient another
+    height, width = ops.shape(image)[1:3]
+    return grid[..., :height, :width, :]
+
+
 def upsample(grid: Any, factor: int) -> Any:
     """Bilinear upsampling of (..., h, w, D) by `factor`, edges held; half-pixel centres.
 
