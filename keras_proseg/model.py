@@ -17,7 +17,7 @@ from keras import ops
 
 from keras_proseg import objective as obj
 from keras_proseg.bound import Bound
-from keras_proseg.config import ModelConfig, preset_configs, to_dict
+from keras_proseg.config import ModelConfig, of_saved, preset_configs, to_dict
 from keras_proseg.errors import ProSegError
 from keras_proseg.imagenet import encoder_weights
 from keras_proseg.layers import efficientnet
@@ -215,6 +215,7 @@ class ProSeg(Bound, Sampling, TrainStep, keras.Model):
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "ProSeg":
         """A model with the settings of `get_config` and random weights, as others are to come."""
+        config = config | {"config": of_saved(config["config"])}
         return cls(**config, load_encoder=False)
 
     def get_config(self) -> dict[str, Any]:

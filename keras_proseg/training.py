@@ -11,6 +11,7 @@ from keras_proseg.config import (
     DataConfig,
     ModelConfig,
     TrainConfig,
+    of_saved,
     preset_configs,
     with_intensity,
 )
@@ -75,7 +76,7 @@ def resume(path: str | Path, data: Dataset | None = None, log: Any = print) -> R
         raise ProSegError(
             f"{dataset.source} must be the data that {path} was trained on. Received: changed data"
         )
-    model_config = ModelConfig(**config["model"])
+    model_config = ModelConfig(**of_saved(config["model"]))
     return _trained(run, model_config, train_config, dataset, log)
 
 

@@ -11,6 +11,7 @@ from keras_proseg.config.model import (
     LEAST_CONCENTRATION,
     IntensityConfig,
     ModelConfig,
+    of_saved,
     with_intensity,
 )
 from keras_proseg.config.presets import PUBLISHED_MODEL, PUBLISHED_TRAIN, preset_configs, to_dict
@@ -32,6 +33,7 @@ __all__ = [
     "ModelConfig",
     "TrainConfig",
     "default_rater_order",
+    "of_saved",
     "preset_configs",
     "to_dict",
     "with_intensity",

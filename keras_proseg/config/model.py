@@ -45,10 +45,12 @@ class ModelConfig:
         backbone: `"light"`, `"efficientnet-lite0"` (its encoder) or `"resnet34"`.
         encoder_weights: EfficientNet's encoder starts with those of `"imagenet"`, or with `"none"`;
             the others always start with none.
-        width: channels at full resolution; doubled at each of the levels below. Of EfficientNet the
-            decoder's, as its encoder has widths of its own.
+        width: channels at full resolution; doubled at each of the levels below, up to 8 times as
+            many. Of EfficientNet the decoder's, as its encoder has widths of its own.
         fine_width: channels of the light backbone's levels finer than `ambiguity_stride`, as a part
-            of what `width` gives them, rounded up to a multiple of 8.
+            of what `width` gives them, rounded to a multiple of 8.
+        shortcut: past a block that halves its map goes the `"mean"` of each 2x2 pixels or their
+            `"first"`, as released; not of EfficientNet's encoder.
         depth: number of levels: strides 2 to 16 as it stands; 2 to 5 with EfficientNet.
         stem: the light backbone works on the image folded by this factor (1: full resolution).
         preference_size: T; None for 2 R.
@@ -90,7 +92,8 @@ class ModelConfig:
     backbone: str = "light"
     encoder_weights: str = "imagenet"
     width: int = 12
-    fine_width: float = 1.0
+    fine_width: float = 0.66
+    shortcut: str = "mean"
     depth: int = 4
     stem: int = 2
     preference_size: int | None = None
@@ -118,7 +121,7 @@ class ModelConfig:
     raters_per_step: int | None = None
     draws_per_step: int = 2
     mean_samples: int = 8
-    views: int = 2
+    views: int = 4
     diverse: str = "mixture"
     max_bad_steps: int = 20
     intensity: IntensityConfig = field(default_factory=IntensityConfig)
@@ -162,11 +165,21 @@ _POSITIVE = (
 CHOICES = {
     "backbone": ("light", EFFICIENTNET, "resnet34"),
     "encoder_weights": ("imagenet", "none"),
+    "shortcut": ("mean", "first"),
     "preference_mode": ("concat", "film"),
     "image_decoder": ("light", "unet", "none"),
     "reduction": ("mean", "sum"),
     "diverse": ("mixture", "prior"),
 }
+
+
+# What models did before these were fields.
+_BEFORE = {"fine_width": 1.0, "shortcut": "first", "views": 1}
+
+
+def of_saved(values: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a saved model, with those that are younger than its file."""
+    return _BEFORE | values
 
 
 def with_intensity(config: ModelConfig, **changes: Any) -> ModelConfig:

@@ -13,6 +13,7 @@ PUBLISHED_MODEL: dict[str, Any] = {
     "backbone": "resnet34",
     "preference_start": (1.0, 0.1),
     "preference_mode": "concat",
+    "shortcut": "first",
     "ambiguity_size": 16,
     "ambiguity_stride": 1,
     "ambiguity_per_rater": True,

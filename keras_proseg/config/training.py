@@ -67,7 +67,7 @@ class TrainConfig(DataConfig):
     augment: bool = True
     rotation: str = "any"
     zoom: float = 0.15
-    finish: float = 0.12
+    finish: float = 0.06
     validations: int = 6
     val_cases: int = 48
     val_samples: int = 8

@@ -1,7 +1,5 @@
 """Backbones: image (B, H, W, C) to features at a fine stride and context at a coarse one."""
 
-import math
-
 import keras
 
 from keras_proseg.config import EFFICIENTNET, ModelConfig
@@ -18,12 +16,12 @@ def make_backbone(config: ModelConfig, name: str = "backbone") -> UNet:
     """The backbone that `config` names; its context comes at the ambiguity's stride."""
     context = config.ambiguity_stride
     if config.backbone == "resnet34":
-        return _resnet34(context, name)
+        return _resnet34(config, context, name)
     if config.backbone == EFFICIENTNET:
         return _efficientnet(config, name)
     widths = _light_widths(config)
     stem = [conv(widths[0], 2 * config.stem + 1, config.stem, FIRST), ConvBlock(widths[0])]
-    stages = [[ConvBlock(width, 2)] for width in widths[1:]]
+    stages = [[ConvBlock(width, 2, config.shortcut)] for width in widths[1:]]
     decoder = tuple(reversed(widths[:-1]))
     return UNet(stem, stages, decoder, config.stem, context, name=name)
 
@@ -33,7 +31,7 @@ def _light_widths(config: ModelConfig) -> list[int]:
     widths = []
     for stride in (config.stem * 2**k for k in range(config.depth)):
         width = min(config.width * stride, 8 * config.width)
-        narrow = 8 * math.ceil(config.fine_width * width / 8)
+        narrow = 8 * max(1, round(config.fine_width * width / 8))
         widths.append(min(narrow, width) if stride < config.ambiguity_stride else width)
     return widths
 
@@ -48,11 +46,12 @@ def _efficientnet(config: ModelConfig, name: str) -> UNet:
     )  # fmt: skip
 
 
-def _resnet34(context: int, name: str) -> UNet:
+def _resnet34(config: ModelConfig, context: int, name: str) -> UNet:
     stem = [conv(64, 7, 2, FIRST), norm(64), keras.layers.Activation("relu")]
     stages = []
     for level, (count, width) in enumerate(zip(RESNET34_BLOCKS, RESNET34_WIDTHS, strict=True)):
-        blocks = [ConvBlock(width, 2 if k == 0 and level else 1) for k in range(count)]
+        strides = [2 if k == 0 and level else 1 for k in range(count)]
+        blocks = [ConvBlock(width, stride, config.shortcut) for stride in strides]
         pool = [keras.layers.MaxPooling2D(3, 2, "same")] if level == 0 else []
         stages.append(pool + blocks)
     return UNet(stem, stages, RESNET34_DECODER, 1, context, "concat", name=name)

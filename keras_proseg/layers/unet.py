@@ -10,11 +10,20 @@ from keras_proseg.layers.normalization import GroupNorm
 
 
 class ConvBlock(keras.layers.Layer):
-    """Residual pair of 3x3 convolutions with group normalisation and SiLU."""
+    """Residual pair of 3x3 convolutions with group normalisation and SiLU.
 
-    def __init__(self, filters: int, stride: int = 1, **kwargs: Any) -> None:
+    Args:
+        filters: channels that come out.
+        stride: of the first convolution.
+        shortcut: with a stride, the shortcut starts at the `"mean"` of each stride x stride pixels
+            or at their `"first"`.
+    """
+
+    def __init__(
+        self, filters: int, stride: int = 1, shortcut: str = "first", **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
-        self.filters, self.stride = filters, stride
+        self.filters, self.stride, self.of_mean = filters, stride, shortcut == "mean"
         self.conv1 = conv(filters, 3, stride)
         self.conv2 = conv(filters, 3)
         self.norm1, self.norm2 = norm(filters), norm(filters)
@@ -36,9 +45,13 @@ class ConvBlock(keras.layers.Layer):
         return ops.silu(y + (x if self.shortcut is None else self.shortcut(self._at_stride(x))))
 
     def _at_stride(self, x: Any) -> Any:
+        if self.stride == 1:
+            return x
+        if self.of_mean:
+            return ops.average_pool(x, self.stride, self.stride)
         # A strided 1x1 convolution picks the same pixels, but its gradient in oneDNN writes out of
         # bounds where it has 8 channels or fewer and the batch is odd.
-        return x if self.stride == 1 else x[:, :: self.stride, :: self.stride]
+        return x[:, :: self.stride, :: self.stride]
 
     def compute_output_shape(self, shape: Any) -> Any:
         return self.conv1.compute_output_shape(shape)

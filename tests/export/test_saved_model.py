@@ -140,7 +140,7 @@ def test_z_of_each_rater_and_every_kind_of_pass(images, monkeypatch):
 
 
 def test_maps_of_many_passes_are_the_moments_of_their_draws(images, monkeypatch):
-    model = small_model()
+    model = small_model(views=2)
     monkeypatch.setattr(passes, "CHUNK_VALUES", 1)
     monkeypatch.setattr(passes, "AT_ONCE_VALUES", 1)
     answer = maps_of(model, images)

@@ -6,6 +6,7 @@ from tiny_model import batch, tiny
 
 from keras_proseg import ModelConfig, ProSeg, UsageError
 from keras_proseg.config import preset_configs
+from keras_proseg.layers.unet import ConvBlock
 
 VARIANTS = [
     pytest.param({}, marks=pytest.mark.backend),
@@ -88,14 +89,36 @@ def test_settings_survive_a_round_trip():
     assert ProSeg.from_config(ProSeg(config=config).get_config()).settings == config
 
 
+def test_settings_younger_than_a_saved_model_are_what_it_was_made_with():
+    config = ProSeg(raters=["a", "b"]).get_config()
+    for younger in ("fine_width", "shortcut", "views"):
+        del config["config"][younger]
+    settings = ProSeg.from_config(config).settings
+    assert (settings.fine_width, settings.shortcut, settings.views) == (1.0, "first", 1)
+
+
+@pytest.mark.parametrize("shortcut", ["mean", "first"])
+def test_a_shortcut_starts_at_the_mean_of_pixels_or_at_their_first(shortcut):
+    block = ConvBlock(4, 2, shortcut)
+    block.build((None, 6, 6, 2))
+    block.norm2.gamma.assign(np.zeros(4))  # nothing but the shortcut is left
+    x = np.random.default_rng(0).normal(size=(1, 6, 6, 2)).astype("float32")
+    pixels = x.reshape(1, 3, 2, 3, 2, 2)
+    start = pixels.mean((2, 4)) if shortcut == "mean" else pixels[:, :, 0, :, 0]
+    expected = keras.ops.silu(block.shortcut(start))
+    np.testing.assert_allclose(block(x), expected, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("settings", "widths"),
     [
-        ({}, [96, 48, 24]),
-        ({"fine_width": 0.66}, [96, 32, 16]),
-        ({"fine_width": 0.66, "width": 4}, [32, 16, 8]),  # of less than 8 channels, all stay
-        ({"fine_width": 0.66, "ambiguity_stride": 4}, [96, 48, 16]),
-        ({"fine_width": 0.66, "stem": 1, "depth": 5}, [96, 32, 16, 8]),
+        ({"fine_width": 1.0}, [96, 48, 24]),
+        ({"fine_width": 0.667}, [96, 32, 16]),
+        ({}, [96, 32, 16]),
+        ({"width": 4}, [32, 8, 8]),  # never more than `width` gives, nor less than 8 of them
+        ({"width": 1, "fine_width": 1.0}, [8, 4, 2]),
+        ({"ambiguity_stride": 4}, [96, 48, 16]),
+        ({"stem": 1, "depth": 5}, [96, 32, 16, 8]),
     ],
 )
 def test_levels_finer_than_z_can_be_narrower(settings, widths):

@@ -119,9 +119,9 @@ def test_an_answers_gradient_goes_through_both_views(image):
 
 
 def test_where_training_does_not_mirror_answers_do_not():
-    assert preset_configs("default")[0].views == 2
+    assert preset_configs("default")[0].views == 4
     assert preset_configs("default", augment=False)[0].views == 1
-    assert preset_configs("default", augment=False, views=4)[0].views == 4
+    assert preset_configs("default", augment=False, views=2)[0].views == 2
     assert preset_configs("published")[0].views == 1
 
 
