@@ -12,8 +12,8 @@ def warped(
     """Image (H, W, C) and masks (R, H, W, K) moved by one map, in float32.
 
     As `keras.ops.image.affine_transform(..., "bilinear", "reflect")` moves them, to float32
-    rounding, in a third of its time under TensorFlow. Quarter turns of square images interpolate
-    nothing.
+    rounding, in less than half of its time under TensorFlow. Quarter turns of square images
+    interpolate nothing.
 
     Args:
         image: (H, W, C).
