@@ -30,6 +30,24 @@ class Rows(NamedTuple):
         return self.of(lambda count: standard_normal((count, *shape[1:]), key))
 
 
+class Part(NamedTuple):
+    """Images of a batch with what their draws share; M raters are chosen for each."""
+
+    rows: Rows
+    image: Any  # (B, H, W, C)
+    masks: Any  # (B, M, H, W, K)
+    chosen: Any  # (B, M)
+    present: Any  # (B, M)
+    features: Any  # (B, h, w, F)
+    q_tau: Any
+    q_z: Any
+
+    def mean(self, values: Any) -> Any:
+        """Of `values` (B, M or 1) over the raters present, (B,)."""
+        values = ops.broadcast_to(values, ops.shape(self.present))
+        return obj.annotated_mean(values, self.present)
+
+
 class Bound:
     """`elbo_terms` over `encode` and `decode`."""
 
@@ -56,46 +74,50 @@ class Bound:
     def _terms_of_part(
         self: Any, batch: dict[str, Any], rows: Rows, keys: list[Any], training: bool
     ) -> obj.ElboTerms:
+        choice_key, *draw_keys = keys
+        part = self._encoded(batch, rows, choice_key, training)
         count = self.settings.draws_per_step
-        choice_key, tau_keys, z_keys = keys[0], keys[1 : 1 + count], keys[1 + count :]
+        draws = [
+            self._terms_of_draw(part, tau_key, z_key, training)
+            for tau_key, z_key in zip(draw_keys[:count], draw_keys[count:], strict=True)
+        ]
+        answers = [draw.pop("answer") for draw in draws]
+        means = {name: sum(draw[name] for draw in draws) / count for name in draws[0]}
+        kl_z = ops.sum(part.q_z.kl(self.ambiguity.p_z()), axis=(2, 3, 4))
+        return obj.ElboTerms(
+            **means,
+            kl_tau=part.mean(ops.take(part.q_tau.kl(self.preference.p_tau()), part.chosen)),
+            kl_z=part.mean(kl_z),
+            energy_score=part.mean(obj.energy_score(part.masks, answers)),
+            num_pixels=ops.cast(ops.prod(ops.shape(part.image)[1:3]), "float32"),
+            num_latents=ops.cast(ops.prod(ops.shape(part.q_z.mean())[2:]), "float32"),
+        )
+
+    def _encoded(self: Any, batch: dict[str, Any], rows: Rows, key: Any, training: bool) -> Part:
         image = ops.convert_to_tensor(batch["image"])
-        chosen, present = self._choose(batch["annotated"], rows, choice_key)
+        chosen, present = self._choose(batch["annotated"], rows, key)
         own = chosen if self.settings.ambiguity_per_rater and not self._all_raters() else None
         features, heads = self.encode(image, training, own)
         masks = ops.cast(self._of_chosen(batch["masks"], chosen), "float32")
         q_tau, q_z = self.preference.q_tau(), self.ambiguity.q_z(heads)
-        kl_tau = ops.take(q_tau.kl(self.preference.p_tau()), chosen)
-        kl_z = ops.sum(q_z.kl(self.ambiguity.p_z()), axis=(2, 3, 4))
+        return Part(rows, image, masks, chosen, present, features, q_tau, q_z)
 
-        def mean(values: Any) -> Any:
-            return obj.annotated_mean(values + ops.zeros_like(kl_tau), present)
-
-        parts, answers = [], []
-        for tau_key, z_key in zip(tau_keys, z_keys, strict=True):
-            tau = self._of_chosen(rows.of(partial(q_tau.sample, seed=tau_key)), chosen)
-            z = q_z.sample(rows.of_normal(ops.shape(q_z.mean()), z_key))
-            logits = self.decode(image, features, z, tau, training)
-            answers.append(ops.sigmoid(logits))
-            parts.append((
-                mean(obj.bernoulli_nll(masks, logits)),
-                mean(self._nll_image(image, z)),
-                mean(self._nll_rater(tau, chosen)),
-                mean(obj.soft_dice_loss(masks, answers[-1], self.settings.dice_background)),
-            ))  # fmt: skip
-        nll_mask, nll_image, nll_rater, dice = (
-            sum(values) / count for values in zip(*parts, strict=True)
-        )
-        return obj.ElboTerms(
-            nll_mask=nll_mask,
-            nll_image=nll_image,
-            nll_rater=nll_rater,
-            kl_tau=mean(kl_tau),
-            kl_z=mean(kl_z),
-            dice_loss=dice,
-            energy_score=mean(obj.energy_score(masks, answers)),
-            num_pixels=ops.cast(ops.shape(image)[1] * ops.shape(image)[2], "float32"),
-            num_latents=ops.cast(ops.prod(ops.shape(heads)[2:]) // 2, "float32"),
-        )
+    def _terms_of_draw(
+        self: Any, part: Part, tau_key: Any, z_key: Any, training: bool
+    ) -> dict[str, Any]:
+        tau = part.rows.of(partial(part.q_tau.sample, seed=tau_key))
+        tau = self._of_chosen(tau, part.chosen)
+        z = part.q_z.sample(part.rows.of_normal(ops.shape(part.q_z.mean()), z_key))
+        logits = self.decode(part.image, part.features, z, tau, training)
+        answer = ops.sigmoid(logits)
+        dice = obj.soft_dice_loss(part.masks, answer, self.settings.dice_background)
+        return {
+            "answer": answer,
+            "nll_mask": part.mean(obj.bernoulli_nll(part.masks, logits)),
+            "nll_image": part.mean(self._nll_image(part.image, z)),
+            "nll_rater": part.mean(self._nll_rater(tau, part.chosen)),
+            "dice_loss": part.mean(dice),
+        }
 
     def _keys(self: Any, training: bool, count: int) -> list[Any]:
         if training:
