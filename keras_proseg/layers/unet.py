@@ -6,7 +6,11 @@ import keras
 from keras import ops
 
 from keras_proseg.errors import UsageError
+from keras_proseg.layers.joined import conv_of_joined, double, join
 from keras_proseg.layers.normalization import GroupNorm
+
+# Beyond, the kernels take longer to rearrange than small maps save.
+MOST_JOINED = 256
 
 
 class ConvBlock(keras.layers.Layer):
@@ -39,10 +43,22 @@ class ConvBlock(keras.layers.Layer):
             self.shortcut = conv(self.filters, 1)
             self.shortcut.build(shape)
 
-    def call(self, x: Any) -> Any:
-        y = ops.silu(self.norm1(self.conv1(x)))
-        y = self.norm2(self.conv2(y))
-        return ops.silu(y + (x if self.shortcut is None else self.shortcut(self._at_stride(x))))
+    def call(self, x: Any, skip: Any = None) -> Any:
+        """x (B, H, W, F) to (B, H / stride, W / stride, filters).
+
+        With `skip` (B, 2 H, 2 W, G): of x doubled in size and joined with it.
+        """
+        if skip is not None and self.shortcut is not None and x.shape[-1] <= MOST_JOINED:
+            layers = (self.conv1, self.shortcut)
+            first, past = (conv_of_joined(layer.kernel, x, skip) for layer in layers)
+        else:
+            x = x if skip is None else join(x, skip)
+            first, past = self.conv1(x), self._past(x)
+        y = ops.silu(self.norm1(first))
+        return ops.silu(self.norm2(self.conv2(y)) + past)
+
+    def _past(self, x: Any) -> Any:
+        return x if self.shortcut is None else self.shortcut(self._at_stride(x))
 
     def _at_stride(self, x: Any) -> Any:
         if self.stride == 1:
@@ -134,15 +150,15 @@ class UNet(keras.layers.Layer):
             x = skips[-1]
         stride, context = self.total_stride, x
         for k, skip in enumerate(reversed(skips[:-1])):
-            x = self.ups[k](self._merge(k, x, skip))
+            x = self._up(k, x, skip)
             stride //= 2
             context = x if stride == self.context_stride else context
         return x, context
 
-    def _merge(self, k: int, x: Any, skip: Any) -> Any:
+    def _up(self, k: int, x: Any, skip: Any) -> Any:
         if self.narrow is None:
-            return ops.concatenate([_double(x), skip], axis=-1)
-        return _double(self.narrow[k](x)) + skip
+            return self.ups[k](x, skip)
+        return self.ups[k](double(self.narrow[k](x)) + skip)
 
 
 def _build_chain(blocks: list[Any], shape: Any) -> Any:
@@ -163,7 +179,3 @@ def conv(filters: int, size: int, stride: int = 1, name: str | None = None) -> k
 def norm(filters: int) -> GroupNorm:
     """Group normalisation of `filters` channels."""
     return GroupNorm(groups=min(8, filters), epsilon=1e-5)
-
-
-def _double(x: Any) -> Any:
-    return ops.repeat(ops.repeat(x, 2, axis=1), 2, axis=2)
