@@ -9,6 +9,7 @@ from keras_proseg.config import TrainConfig
 from keras_proseg.layers.backbone import FIRST
 from keras_proseg.layers.efficientnet import PREFIX
 from keras_proseg.muon import NEWTON_SCHULZ_STEPS, KernelMuon
+from keras_proseg.trainers import Adam
 
 KERNEL_NAME = "kernel_muon"
 # Of hidden layers only, which Muon is made for: the first kernel reads pixels.
@@ -17,6 +18,8 @@ PREFERENCE_NAME = "preference_adam"
 PREFERENCE = r".*(preference|rater_classifier)/.*"
 ENCODER_NAME = "encoder_adam"
 ENCODER = rf".*/{PREFIX}[^/]*/.*"
+# A model saved by TensorFlow names its own Adam; the others read it as Keras'.
+keras.saving.get_custom_objects()["keras_proseg>FusedAdam"] = Adam
 
 
 def make_optimizer(config: TrainConfig | None = None, trained_encoder: bool = False) -> Any:
@@ -82,7 +85,9 @@ def _muon(config: TrainConfig) -> KernelMuon:
 
 
 def _adam(name: str, config: TrainConfig, rate: float, decay: float) -> Any:
-    options = {"name": name, "learning_rate": rate, "global_clipnorm": config.clip}
-    if decay:
-        return keras.optimizers.AdamW(weight_decay=decay, **options)
-    return keras.optimizers.Adam(**options)
+    return Adam(
+        name=name,
+        learning_rate=rate,
+        weight_decay=decay or None,
+        global_clipnorm=config.clip,
+    )

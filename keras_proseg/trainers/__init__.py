@@ -9,6 +9,7 @@ from keras_proseg.trainers.guard import NonFiniteGuard
 
 _trainer = import_module(f"keras_proseg.trainers.{keras.backend.backend()}")
 
+Adam: Any = _trainer.Adam
 TrainStep: Any = _trainer.TrainStep
 compiled: Any = _trainer.compiled
 data_parallel: Any = _trainer.data_parallel
@@ -18,6 +19,7 @@ JIT_COMPILE: bool = _trainer.JIT_COMPILE
 
 __all__ = [
     "JIT_COMPILE",
+    "Adam",
     "NonFiniteGuard",
     "TrainStep",
     "compiled",

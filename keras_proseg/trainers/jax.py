@@ -13,6 +13,7 @@ from keras_proseg.backends import check_devices
 State = tuple[Any, Any, Any, Any]  # trainable, other, optimizer's and metrics' variables
 # Without it JAX would run, and compile, one operation at a time.
 JIT_COMPILE = True
+Adam = keras.optimizers.Adam
 
 
 def compiled(method: Any, **fixed: Any) -> Any:

@@ -20,6 +20,7 @@ from keras_proseg.optimizers import (
     make_optimizer,
     rate_factor,
 )
+from keras_proseg.trainers import Adam
 
 
 @pytest.mark.backend
@@ -117,6 +118,39 @@ def test_a_kernel_without_gradient_stays_and_decays():
     optimizer.build([kernel])
     optimizer.apply([keras.ops.zeros((3, 3, 2, 4))], [kernel])
     np.testing.assert_allclose(keras.ops.convert_to_numpy(kernel), 0.95, rtol=1e-6)
+
+
+@pytest.mark.backend
+@pytest.mark.parametrize("amsgrad", [False, True])
+def test_adam_makes_the_steps_of_keras_own(amsgrad):
+    rng = np.random.default_rng(0)
+    start = rng.normal(size=(3, 4)).astype("float32")
+    gradients = rng.normal(size=(5, 3, 4)).astype("float32")
+    settings = {"learning_rate": 0.1, "weight_decay": 0.05, "amsgrad": amsgrad}
+    optimizers = [Adam(**settings), keras.optimizers.AdamW(**settings)]
+    ends = [keras.Variable(start) for _ in optimizers]
+    for optimizer, variable in zip(optimizers, ends, strict=True):
+        for gradient in gradients:
+            optimizer.apply([keras.ops.convert_to_tensor(gradient)], [variable])
+    assert np.abs(keras.ops.convert_to_numpy(ends[0]) - start).max() > 0.3
+    states = [[*o.variables, v] for o, v in zip(optimizers, ends, strict=True)]
+    for own, kerass in zip(*states, strict=True):
+        np.testing.assert_allclose(
+            *map(keras.ops.convert_to_numpy, (own, kerass)), rtol=1e-5, atol=1e-5
+        )
+
+
+@pytest.mark.backend
+def test_adam_of_a_file_from_tensorflow_is_known_to_every_backend():
+    saved = {
+        "module": "keras_proseg.trainers.fused_adam",
+        "class_name": "FusedAdam",
+        "registered_name": "keras_proseg>FusedAdam",
+        "config": keras.optimizers.Adam(weight_decay=0.05).get_config(),
+    }
+    read = keras.saving.deserialize_keras_object(saved)
+    assert isinstance(read, Adam)
+    assert read.weight_decay == 0.05
 
 
 def test_rates_rise_and_fall():
