@@ -53,12 +53,12 @@ class TrainConfig(DataConfig):
     epochs: int | None = None
     steps: int | None = None
     minutes: float | None = None
-    batch_size: int = 4
+    batch_size: int = 6
     devices: int = 1
     precision: str = "float32"
     seed: int = 0
     optimizer: str = "muon"
-    learning_rate: float = 2e-3
+    learning_rate: float = 2.45e-3
     encoder_learning_rate: float = 1e-4
     preference_learning_rate: float = 1e-2
     weight_decay: float = 0.05
@@ -67,7 +67,7 @@ class TrainConfig(DataConfig):
     augment: bool = True
     rotation: str = "any"
     zoom: float = 0.15
-    finish: float = 0.06
+    finish: float = 0.12
     validations: int = 6
     val_cases: int = 48
     val_samples: int = 8
