@@ -4,6 +4,9 @@ import os
 from tempfile import TemporaryDirectory
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# Two tests run at once; with more threads steps would be traced in halves (see test_threads.py).
+os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
 # JAX compiles more than it runs here, and much of it again and again.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", (COMPILED := TemporaryDirectory()).name)

@@ -1,6 +1,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -110,6 +111,20 @@ def test_resume_of_a_finished_run_changes_no_loss(tiny_run, tiny_npz):
     before = tiny_run.history()
     resume(tiny_run.path, log=lambda line: None)
     assert tiny_run.history() == before
+
+
+def test_resume_of_a_run_that_is_older_than_some_settings(tiny_run, tmp_path, monkeypatch):
+    old = shutil.copytree(tiny_run.path, tmp_path / "old")
+    config = json.loads((old / "config.json").read_text())
+    for name in ("fine_width", "shortcut", "views"):
+        del config["model"][name]
+    (old / "config.json").write_text(json.dumps(config))
+    models = []
+    monkeypatch.setattr(
+        "keras_proseg.training._trained", lambda run, model, *_: models.append(model)
+    )
+    resume(old, log=lambda line: None)
+    assert (models[0].fine_width, models[0].shortcut, models[0].views) == (1.0, "first", 1)
 
 
 def test_a_killed_run_ends_like_one_never_stopped(tiny_npz, tmp_path):

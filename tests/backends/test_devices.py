@@ -44,6 +44,8 @@ for devices in (1, 2):
 def test_two_devices_give_the_weights_of_one(tmp_path):
     code = SCRIPT.format(tests=Path(__file__).parents[1], out=tmp_path)
     environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
+    for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):  # as out of the tests
+        environment.pop(name, None)
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, env=environment
     )
