@@ -89,7 +89,7 @@ def train(
 @main.command()
 @click.argument("run")
 @click.argument("image")
-@click.option("--out", required=True, metavar="DIR", help="A new or empty folder.")
+@click.option("--out", metavar="DIR", help="New folder [default: samples/<date>-<image>].")
 @click.option("--rater", help="Draw as this rater would; by default as anyone might.")
 @click.option("--num-samples", default=16, show_default=True, type=click.IntRange(1))
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
@@ -97,7 +97,7 @@ def train(
 def sample(
     run: str,
     image: str,
-    out: str,
+    out: str | None,
     rater: str | None,
     num_samples: int,
     seed: int,

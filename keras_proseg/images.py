@@ -1,5 +1,6 @@
 """One image file or DICOM series in, masks and probabilities of the same kind out."""
 
+import time
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,7 +43,7 @@ class ImageFile:
 def sample_file(
     run: str | Path,
     image: str | Path,
-    out: str | Path,
+    out: str | Path | None = None,
     rater: int | str | None = None,
     num_samples: int = 16,
     seed: int = 0,
@@ -53,7 +54,8 @@ def sample_file(
         run: a run directory.
         image: .npz (`images`), .npy (H, W), (H, W, C) or (N, H, W, C), .png, .nii(.gz) whose
             third axis is slices, a .dcm file or a folder that holds a series of them.
-        out: a new or empty folder for masks, probabilities and samples.png.
+        out: a new or empty folder for masks, probabilities and samples.png; by default
+            `samples/<date>-<image>`.
         rater: name or index; None draws raters too.
         num_samples: S.
         seed: of the samples.
@@ -66,7 +68,7 @@ def sample_file(
         UsageError: no such file, an unknown kind, a used `out`.
         ProSegError: the file is damaged or does not fit the run.
     """
-    out = Path(out)
+    out = Path(out) if out else _dated(image)
     if out.is_file() or (out.is_dir() and any(out.iterdir())):
         raise UsageError(f"`--out` must be a new or empty folder. Received: {out}")
     read_image(image)  # a bad image is refused before the seconds that a model takes
@@ -92,6 +94,11 @@ def sample_file(
         _picture(model, images, folder / "samples.png")
         names = sorted(path.name for path in folder.iterdir())
     return [out / name for name in names]
+
+
+def _dated(image: str | Path) -> Path:
+    name = Path(image).resolve().name.split(".")[0]
+    return Path("samples") / f"{time.strftime('%Y%m%d-%H%M%S')}-{name}"
 
 
 def read_image(path: str | Path, channels: int | None = None) -> ImageFile:

@@ -1,6 +1,8 @@
+import re
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -70,6 +72,17 @@ def test_sample_command(tiny_run, tmp_path):
     )  # fmt: skip
     assert done.exit_code == 0, done.output
     assert np.load(tmp_path / "o" / "masks.npy").shape == (1, 2, 32, 32, 1)
+
+
+def test_samples_have_a_folder_of_their_own_by_default(tiny_run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    np.save("scan.v2.npy", np.zeros((32, 32, 1), "float32"))
+    done = run("sample", tiny_run.path, "scan.v2.npy", "--num-samples", 2)
+    assert done.exit_code == 0, done.output
+    (out,) = Path("samples").iterdir()
+    assert re.fullmatch(r"[0-9]{8}-[0-9]{6}-scan", out.name)
+    assert str(out / "masks.npy") in done.output
+    assert np.load(out / "masks.npy").shape == (1, 2, 32, 32, 1)
 
 
 @pytest.mark.parametrize(
