@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 
 from keras_proseg.backends import check_devices
-from keras_proseg.trainers.fused_adam import FusedAdam
+from keras_proseg.trainers.tensorflow_adam import FusedAdam
 
 ZERO = tf.UnconnectedGradients.ZERO
 # A graph is fast on a CPU already; XLA pays on a GPU, by `compile(jit_compile=True)`.

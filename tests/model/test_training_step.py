@@ -143,7 +143,7 @@ def test_adam_makes_the_steps_of_keras_own(amsgrad):
 @pytest.mark.backend
 def test_adam_of_a_file_from_tensorflow_is_known_to_every_backend():
     saved = {
-        "module": "keras_proseg.trainers.fused_adam",
+        "module": "keras_proseg.trainers.tensorflow_adam",
         "class_name": "FusedAdam",
         "registered_name": "keras_proseg>FusedAdam",
         "config": keras.optimizers.Adam(weight_decay=0.05).get_config(),
