@@ -41,7 +41,7 @@ def test_train_command(tiny_npz, tmp_path):
     done = run(
         "train", "--data", tiny_npz, "--out", tmp_path / "r", "--steps", 2, "--width", 4,
         "--batch-size", 4, "--num-samples", 2, "--val-cases", 2, "--mean-samples", 2,
-        "--depth", 3, "--views", 1,
+        "--views", 1,
     )  # fmt: skip
     assert done.exit_code == 0, done.output
     assert "Validation patients" in done.output

@@ -9,8 +9,9 @@ from keras_proseg.errors import UsageError
 from keras_proseg.layers.joined import conv_of_joined, double, join
 from keras_proseg.layers.normalization import GroupNorm
 
-# Beyond, the kernels take longer to rearrange than small maps save.
-MOST_JOINED = 256
+# Channels. Beyond, the kernels take longer to rearrange than small maps save. Under XLA transposed
+# convolutions take five times as long on a CPU; PyTorch gains nothing.
+MOST_JOINED = 256 if keras.backend.backend() == "tensorflow" else 0
 
 
 class ConvBlock(keras.layers.Layer):
