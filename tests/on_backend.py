@@ -1,10 +1,19 @@
 """What the tests need of the backend in use."""
 
+import os
+
 import keras
 import numpy as np
 
 # TensorFlow takes longer to make a graph than to run the few steps of a test without one.
 QUICK = {"run_eagerly": keras.backend.backend() == "tensorflow"}
+
+
+def environment_outside():
+    """The environment of a process as users start one: with TensorFlow's threads not set."""
+    threads = {"TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"}  # by conftest.py
+    kept = {name: value for name, value in os.environ.items() if name not in threads}
+    return kept | {"TF_CPP_MIN_LOG_LEVEL": "3"}
 
 
 class Repeated(keras.utils.PyDataset):

@@ -1,6 +1,5 @@
 """Two devices give the weights of one."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from on_backend import environment_outside
 
 from keras_proseg import UsageError
 from keras_proseg.config import TrainConfig
@@ -44,12 +44,8 @@ for devices in (1, 2):
 @pytest.mark.skipif(BACKEND == "torch", reason="one device on PyTorch")
 def test_two_devices_give_the_weights_of_one(tmp_path):
     code = SCRIPT.format(tests=Path(__file__).parents[1], out=tmp_path)
-    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
-    for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):  # as out of the tests
-        environment.pop(name, None)
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env=environment
-    )
+    command, environment = [sys.executable, "-c", code], environment_outside()
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
     one, two = (np.load(tmp_path / f"{count}.npz") for count in (1, 2))
     assert len(one.files) > 20

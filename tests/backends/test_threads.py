@@ -7,7 +7,7 @@ import sys
 import keras
 import numpy as np
 import pytest
-from on_backend import loss_and_gradients
+from on_backend import environment_outside, loss_and_gradients
 from tiny_model import batch, tiny
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -77,9 +77,7 @@ def test_commands_and_models_spread_them(first):
 
 
 def answer(before, spread):
-    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
-    for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
-        environment.pop(name, None)
+    environment = environment_outside() | {"CUDA_VISIBLE_DEVICES": "-1"}
     code = SCRIPT.format(before=before, spread=spread)
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
