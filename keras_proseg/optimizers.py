@@ -19,7 +19,7 @@ PREFERENCE = r".*(preference|rater_classifier)/.*"
 ENCODER_NAME = "encoder_adam"
 ENCODER = rf".*/{PREFIX}[^/]*/.*"
 # A model saved by TensorFlow names its own Adam; the others read it as Keras'.
-keras.saving.get_custom_objects()["keras_proseg>FusedAdam"] = Adam
+keras.saving.get_custom_objects()["keras_proseg>Adam"] = Adam
 
 
 def make_optimizer(config: TrainConfig | None = None, trained_encoder: bool = False) -> Any:

@@ -10,12 +10,11 @@ import keras
 import tensorflow as tf
 
 from keras_proseg.backends import check_devices
-from keras_proseg.trainers.tensorflow_adam import FusedAdam
+from keras_proseg.trainers.tensorflow_adam import Adam as Adam
 
 ZERO = tf.UnconnectedGradients.ZERO
 # A graph is fast on a CPU already; XLA pays on a GPU, by `compile(jit_compile=True)`.
 JIT_COMPILE = False
-Adam = FusedAdam
 THREAD_SETTINGS = {"TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"}
 MOST_PARTS = 4  # of a training step; more cores are better used by sharing each operation
 

@@ -8,10 +8,11 @@ from keras import ops
 
 
 @keras.saving.register_keras_serializable("keras_proseg")
-class FusedAdam(keras.optimizers.Adam):
+class Adam(keras.optimizers.Adam):
     """Keras' own, whose step of a variable is TensorFlow's one operation for it.
 
-    The same steps and state; weight decay is decoupled, as in AdamW.
+    The same steps and state; weight decay is decoupled, as in AdamW. The same name, too: a file
+    keeps an optimizer's state under it, where the other backends look for it.
 
     Args:
         **kwargs: of `keras.optimizers.Adam`.

@@ -52,6 +52,8 @@ for name in {installed}:
     z, tau = model.ambiguity.q_z(heads).mean(), model.preference.q_tau().mean()[None]
     answer = ops.sigmoid(model.decode(image, features, z, tau))
     np.save(r"{out}/" + name + "_{backend}.npy", ops.convert_to_numpy(answer))
+    state = {{v.path: ops.convert_to_numpy(v) for v in model.optimizer.variables}}
+    np.savez(r"{out}/" + name + "_{backend}.npz", **state)
 """
 )
 
@@ -78,3 +80,8 @@ def test_files_and_predictions_carry_over(tmp_path):
         assert answers[0].shape == (2, 3, 32, 32, 1)
         for one, two in itertools.combinations(answers, 2):
             np.testing.assert_allclose(one, two, atol=1e-5)
+        states = [dict(np.load(tmp_path / f"{written}_{read}.npz")) for read in INSTALLED]
+        moments = [value for path, value in states[0].items() if path.endswith("_momentum")]
+        assert sum(np.abs(m).sum() for m in moments) > 0
+        for one, two in itertools.combinations(states, 2):
+            np.testing.assert_equal(one, two)

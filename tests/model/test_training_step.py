@@ -144,8 +144,8 @@ def test_adam_makes_the_steps_of_keras_own(amsgrad):
 def test_adam_of_a_file_from_tensorflow_is_known_to_every_backend():
     saved = {
         "module": "keras_proseg.trainers.tensorflow_adam",
-        "class_name": "FusedAdam",
-        "registered_name": "keras_proseg>FusedAdam",
+        "class_name": "Adam",
+        "registered_name": "keras_proseg>Adam",
         "config": keras.optimizers.Adam(weight_decay=0.05).get_config(),
     }
     read = keras.saving.deserialize_keras_object(saved)
