@@ -72,6 +72,8 @@ class TrainStep:
 
         With two, `fit` holds up to 70 MB more.
         """
+        with self.distribute_strategy.scope():
+            self.optimizer.build(self.trainable_variables)  # else the graph is traced twice
         several = self.distribute_strategy.num_replicas_in_sync > 1 or self.steps_per_execution > 1
         if self.run_eagerly or self.jit_compile or several:
             keras.Model.make_train_function(self, force)

@@ -176,14 +176,16 @@ def test_the_rates_are_those_of_the_step_inside_fit():
 
 
 @pytest.mark.parametrize("options", [{}, {"steps_per_execution": 2}])
-def test_fit_ends_where_a_dataset_of_unknown_length_does(options):
+def test_fit_makes_one_graph_and_ends_where_a_dataset_of_unknown_length_does(options, monkeypatch):
     import tensorflow as tf
 
-    model = tiny()
+    model, traced = tiny(), []
+    monkeypatch.setattr(model, "record", lambda *a, of=model.record: traced.append(a) or of(*a))
     model.compile(**options)
     rows = tf.data.Dataset.from_tensor_slices(batch(8)).filter(lambda _: True)
     model.fit(rows.batch(4), epochs=2, verbose=0)
     assert model.steps_done == 4
+    assert len(traced) == 1
     logs = model.train_on_batch(batch(), return_dict=True)
     assert np.isfinite(logs["loss"])
     assert model.steps_done == 5
