@@ -26,6 +26,8 @@ if keras.backend.backend() == "tensorflow":
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 from tiny_data import TINY, tiny_arrays
 from keras_proseg import Dataset, load, train
+from keras_proseg.session import Session
+Session._report = lambda self: None  # the weights are what is asked
 arrays = tiny_arrays(24)
 arrays["annotated"] = np.ones((24, 3), bool)
 arrays["annotated"][::3, 1] = False

@@ -186,6 +186,11 @@ def test_fit_makes_one_graph_and_ends_where_a_dataset_of_unknown_length_does(opt
     model.fit(rows.batch(4), epochs=2, verbose=0)
     assert model.steps_done == 4
     assert len(traced) == 1
+
+
+def test_one_batch_by_itself_is_a_step():
+    model = tiny()
+    model.compile()
     logs = model.train_on_batch(batch(), return_dict=True)
     assert np.isfinite(logs["loss"])
-    assert model.steps_done == 5
+    assert model.steps_done == 1
