@@ -20,7 +20,7 @@ class Drawing:
     def rater_moments(self: Any, image: Any) -> tuple[Any, Any]:
         """Mean and variance of each rater's probabilities, both (B, R, H, W, K) tensors."""
         draws = self.settings.mean_samples
-        encoded = self.encode_views(image, min(self.settings.views, draws))
+        encoded = self.encode_views(image, self.settings.views_of(draws))
         tau = self.preference.q_tau().sample(draws, key_of(FIXED_SEED, 0))
         moments = []
         for rater in range(len(self.raters)):

@@ -170,7 +170,7 @@ class Sampling(Drawing):
         """Probabilities (B, S, H, W, K), by `Drawing.draw_encoded`."""
         num, (height, width) = rater_ids.shape[1], images.shape[1:3]
         shape = (len(images), num, height, width, self.settings.num_classes)
-        shared, views = len(rater_ids) == 1, min(self.settings.views, num)
+        shared, views = len(rater_ids) == 1, self.settings.views_of(num)
         step = self._images_per_pass(images, num) if shared else 1
         draws = max(1, CHUNK_VALUES // self._values_per_draw(images) // views) * views
         scale = ops.convert_to_tensor(scale, "float32")

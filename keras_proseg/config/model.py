@@ -157,6 +157,10 @@ class ModelConfig:
         """T."""
         return self.preference_size or 2 * len(self.raters)
 
+    def views_of(self, draws: int) -> int:
+        """How many views so many draws are shared among: none is left without a draw."""
+        return min(self.views, draws)
+
 
 _POSITIVE = (
     "num_classes", "image_channels", "width", "depth", "stem", "ambiguity_size",

@@ -113,7 +113,7 @@ class Answers:
 
     def _encoded(self, image: tf.Tensor, draws: int) -> Any:
         """Features and heads of each view that `draws` draws are shared among."""
-        return self.model.encode_views(image, min(self.model.settings.views, draws))
+        return self.model.encode_views(image, self.model.settings.views_of(draws))
 
     def _fixed_noise(self, first: Any, shape: Any) -> tf.Tensor:
         return paired(self._normal(shape, key(FIXED_SEED, Z + first)))[None]

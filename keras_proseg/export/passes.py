@@ -29,7 +29,7 @@ class PassSizes:
         self.fits_at_once = draws * per_draw <= AT_ONCE_VALUES
         self.images = tf.cast(tf.maximum(CHUNK_VALUES // (draws * per_draw), 1), tf.int32)
         # Whole rounds of the views, so that each pass begins with the first one.
-        views = min(model.settings.views, draws)
+        views = model.settings.views_of(draws)
         whole = tf.maximum(CHUNK_VALUES // per_draw // views, 1) * views
         self.draws = tf.cast(tf.minimum(whole, draws), tf.int32)
 

@@ -49,8 +49,8 @@ class Portable:
 
         In one batch: these formats would hold a backbone of its own for each of them.
         """
-        views = self.model.settings.views
-        views = min(views, draws or views)
+        settings = self.model.settings
+        views = settings.views_of(draws or settings.views)
         seen = tf.concat([mirrored(image, view) for view in range(views)], axis=0)
         return list(zip(*(tf.split(maps, views) for maps in self.model.encode(seen)), strict=True))
 
