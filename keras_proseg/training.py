@@ -16,6 +16,7 @@ from keras_proseg.config import (
     with_intensity,
 )
 from keras_proseg.data.dataset import Dataset, rows_of
+from keras_proseg.data.fit import at_scale
 from keras_proseg.data.sources import load_dataset
 from keras_proseg.data.split import split_dataset, split_rows
 from keras_proseg.errors import ProSegError
@@ -42,7 +43,7 @@ def train(
         The finished `Run`; `keras_proseg.load(run.path)` gives its model.
 
     Raises:
-        UsageError: unknown settings, a used `out`.
+        UsageError: unknown settings, a used `out`, or another scale than that of a prepared file.
         ProSegError: bad data, an encoder whose weights are not installed, or a loss that stays
             non-finite.
     """
@@ -50,6 +51,7 @@ def train(
     if model_config.encoder_start == "imagenet":
         package_file()  # before anything is read or written
     dataset = _dataset(data, train_config)
+    train_config = at_scale(train_config, dataset.notes)
     run = Run.create(out, dataset.source)
     model_config = fit_config(model_config, dataset, train_config)
     facts = _facts(data, dataset)

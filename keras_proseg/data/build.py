@@ -7,7 +7,7 @@ import numpy as np
 from keras_proseg.config import DataConfig
 from keras_proseg.data.dataset import Dataset
 from keras_proseg.data.findings import Findings
-from keras_proseg.data.fit import Slice, fit_records
+from keras_proseg.data.fit import Slice, fit_records, scale_of
 from keras_proseg.data.records import Record, natural
 
 
@@ -56,6 +56,7 @@ def build_dataset(
         split=None if None in splits else np.array(splits),
         source=source,
         dropped=len(kept) - len(annotated),
+        notes={"scale": scale_of(config)},
         places=_objects([part.place for _, part in pairs]),
     )
 

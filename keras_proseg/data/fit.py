@@ -2,15 +2,18 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
-from keras_proseg.config import DataConfig
+from keras_proseg.config import DataConfig, TrainConfig
 from keras_proseg.data.findings import Findings
 from keras_proseg.data.places import Place, paste, resize
 from keras_proseg.data.records import Record
 from keras_proseg.errors import UsageError
+
+SCALE = ("spacing", "fit", "size")
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,30 @@ def fit_records(
         for record, size in zip(records, scaled, strict=True)
     ]
     return [[s for s in own if config.slices == "all" or _drawn(s)] for own in fitted]
+
+
+def scale_of(config: DataConfig) -> dict[str, Any]:
+    """The settings of `config` by which images are brought to one scale."""
+    return {name: getattr(config, name) for name in SCALE}
+
+
+def at_scale(config: TrainConfig, notes: dict[str, Any]) -> TrainConfig:
+    """`config` with the scale that data were brought to, be it when they were prepared.
+
+    Args:
+        config: of a training.
+        notes: of the dataset.
+
+    Raises:
+        UsageError: it asks for another scale.
+    """
+    scale, usual = notes.get("scale", {}), scale_of(DataConfig())
+    for name, value in scale.items():
+        given = getattr(config, name)
+        if given not in (value, usual[name]):
+            text = f"`{name}` must be {value}, as the data were prepared, or be left out."
+            raise UsageError(f"{text} Received: {given}")
+    return replace(config, **scale)
 
 
 def scaled_size(

