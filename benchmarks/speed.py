@@ -28,6 +28,7 @@ PARTS: dict[str, tuple[str, str, float | None]] = {
     "train_bfloat16": ("the same in mixed_bfloat16", "ms", 2.15 / 16),
     "train_published": ("training, published preset, an image", "ms", 2.15 / 16),
     "sample": ("52 samples of one image", "ms", 0.40),
+    "sample_shipped": ("the same by the shipped lidc", "ms", 0.40),
     "raters": ("a draw for each of 4 raters, 16 images", "ms", 0.62),
     "sample_512": ("16 samples of one 512x512 image", "ms", None),
     "evaluate": ("every metric, 52 samples and 4 masks", "ms", 1.03),
@@ -102,11 +103,12 @@ def _train(part: str, folder: Path) -> list[float]:
 def _sample(part: str) -> list[float]:
     from keras_proseg.model import ProSeg
 
-    model = ProSeg(raters=["a", "b", "c", "d"])
+    shipped = part == "sample_shipped"
+    model = ProSeg.from_pretrained("lidc") if shipped else ProSeg(raters=["a", "b", "c", "d"])
     rng = np.random.default_rng(0)
     size = 512 if part == "sample_512" else 128
     images = rng.normal(size=(16 if part == "raters" else 1, size, size, 1)).astype("float32")
-    count = {"sample": 52, "raters": 4, "sample_512": 16}[part]
+    count = {"raters": 4, "sample_512": 16}.get(part, 52)
     return repeat(lambda seed: model.sample(images, None, count, seed), 40)
 
 
