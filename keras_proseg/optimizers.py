@@ -9,6 +9,7 @@ from keras_proseg.config import TrainConfig
 from keras_proseg.layers.backbone import FIRST
 from keras_proseg.layers.efficientnet import PREFIX
 from keras_proseg.muon import NEWTON_SCHULZ_STEPS, KernelMuon
+from keras_proseg.plan import Plan
 from keras_proseg.trainers import Adam
 
 KERNEL_NAME = "kernel_muon"
@@ -42,17 +43,17 @@ def make_optimizer(config: TrainConfig | None = None, trained_encoder: bool = Fa
 
 
 class WarmupCosine(keras.callbacks.Callback):
-    """Sets all rates before each step, as a function of the step alone (so a resumed run agrees).
+    """Sets all rates before each step, as a function of step and plan (so a resumed run agrees).
 
     Args:
         config: peak rates and warm-up.
-        steps: planned steps; infinite keeps the peak.
+        plan: the plan of the run; None keeps the peak.
         first_step: steps done before this `fit`.
     """
 
-    def __init__(self, config: TrainConfig, steps: float, first_step: int) -> None:
+    def __init__(self, config: TrainConfig, plan: Plan | None, first_step: int) -> None:
         super().__init__()
-        self.config, self.steps, self.step = config, steps, first_step
+        self.config, self.plan, self.step = config, plan, first_step
         self.peaks = {
             PREFERENCE_NAME: config.preference_learning_rate,
             ENCODER_NAME: config.encoder_learning_rate,
@@ -61,17 +62,18 @@ class WarmupCosine(keras.callbacks.Callback):
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         """Scales the peaks by warm-up times cosine."""
         self.model.sync_state()
-        factor = rate_factor(self.step, self.steps, self.config.warmup)
+        progress = self.plan.progress_at(self.step) if self.plan else 0.0
+        factor = rate_factor(self.step, progress, self.config.warmup)
         for optimizer in self.model.optimizer.optimizers:
             peak = self.peaks.get(optimizer.name, self.config.learning_rate)
             optimizer.learning_rate = peak * factor
         self.step += 1
 
 
-def rate_factor(step: int, steps: float, warmup: int) -> float:
-    """Between 0 and 1: linear over `warmup` steps, cosine to 0 at `steps`."""
+def rate_factor(step: int, progress: float, warmup: int) -> float:
+    """Between 0 and 1: linear over `warmup` steps, and a cosine from progress 0 to 1."""
     rise = min(1.0, (step + 1) / warmup) if warmup else 1.0
-    return rise * (1 + math.cos(math.pi * min(1.0, step / steps))) / 2
+    return rise * (1 + math.cos(math.pi * progress)) / 2
 
 
 def _muon(config: TrainConfig) -> KernelMuon:

@@ -1,6 +1,6 @@
 """The run directory: what `train` leaves, and all that later commands need.
 
-config.json (resolved settings, versions, fingerprint), plan.json (fixed number of steps),
+config.json (resolved settings, versions, fingerprint), plan.json (number of steps),
 history.csv, last.keras and best.keras (with optimiser state), metrics.json, cases.csv, samples.png.
 """
 
@@ -8,6 +8,7 @@ import csv
 import platform
 import shutil
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from keras_proseg.backends import PACKAGES
 from keras_proseg.config import ModelConfig, TrainConfig, default_rater_order, to_dict
 from keras_proseg.errors import ProSegError, UsageError
 from keras_proseg.files import atomic_file, read_json, write_json
+from keras_proseg.plan import Plan
 
 
 class Run:
@@ -112,10 +114,21 @@ class Run:
         content |= {"data": data, "model": to_dict(model), "train": to_dict(train)}
         write_json(self.config_file, content)
 
-    def plan(self) -> dict[str, int] | None:
-        """Planned `steps` and `chunk` (steps between checkpoints), once fixed."""
+    def plan(self) -> Plan | None:
+        """The plan in force, once there is one.
+
+        Raises:
+            ProSegError: plan.json was changed into something else.
+        """
         file = self.path / "plan.json"
-        return read_json(file) if file.is_file() else None
+        try:
+            return Plan(**read_json(file)) if file.is_file() else None
+        except TypeError as error:
+            raise ProSegError(f"{file} must hold the plan of a run. Received: {error}") from error
+
+    def write_plan(self, plan: Plan) -> None:
+        """Writes plan.json."""
+        write_json(self.path / "plan.json", asdict(plan))
 
     def save_model(self, model: Any, name: str) -> None:
         """Saves `<name>.keras` with optimiser state, atomically."""

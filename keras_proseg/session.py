@@ -1,4 +1,4 @@
-"""The training loop of a run: a plan in steps, and chunks of it that end in a checkpoint."""
+"""The training loop of a run: chunks of its plan, each ended by a checkpoint."""
 
 import gc
 import math
@@ -15,13 +15,12 @@ from keras_proseg.data.pipeline import BatchReader, training_batches
 from keras_proseg.data.split import split_rows, subset
 from keras_proseg.evaluation import evaluate, plain
 from keras_proseg.files import write_json
+from keras_proseg.plan import Plan, first_plan, step_limit
 from keras_proseg.progress import counting_bar
 from keras_proseg.runs import Run, write_csv
-from keras_proseg.timing import seconds_per_step
+from keras_proseg.timing import TIMED_STEPS, seconds_per_step
 
-CHECKPOINT_SECONDS = 45
 TIE = 0.02  # of `ged` less `dice_rater`: two standard errors of a difference on 48 cases
-VALIDATION_SHARE = 0.05  # of the minutes, kept for validation during the run
 
 
 class Session:
@@ -57,44 +56,41 @@ class Session:
 
     def finish(self) -> Run:
         """Trains to the end of the plan, then scores the best checkpoint on val."""
-        plan = self.run.plan() or self._make_plan()
+        plan = self.run.plan() or self._first_plan()
         if is_best(self.rows):
             self.run.keep_as_best()  # a kill may have come between the two saves
-        while self.steps_done < plan["steps"]:
-            done = self.steps_done
-            self._chunk(min(plan["chunk"] - done % plan["chunk"], plan["steps"] - done), plan)
+        while self.steps_done < plan.steps:
+            self._chunk(plan)
+            if "minutes" in self.config.budget:
+                plan = plan.adjusted(self.rows, self.config.budget["minutes"] * 60)
+                self.run.write_plan(plan)
         self._report()
         return self.run
 
-    def _make_plan(self) -> dict[str, int]:
-        budget = self.config.budget
-        epoch = -(-len(self.reader) // self.config.batch_size)
-        limits = [int(budget["steps"])] if "steps" in budget else []
-        limits += [int(budget["epochs"]) * epoch] if "epochs" in budget else []
-        chunk = epoch
-        if "minutes" in budget:
-            seconds = seconds_per_step(lambda steps, timer: self._fit(steps, math.inf, [timer]))
-            left = budget["minutes"] * 60 * (1 - VALIDATION_SHARE)
-            left -= time.monotonic() - self.started
-            limits.append(self.steps_done + max(1, int(left / seconds)))
-            chunk = max(1, int(CHECKPOINT_SECONDS / seconds))
-        steps = min(limits)
-        chunk = min(chunk, -(-steps // self.config.validations))
-        plan = {"steps": steps, "chunk": chunk}
-        write_json(self.run.path / "plan.json", plan)
-        self.log(f"Plan: {steps} steps ({steps / epoch:.1f} epochs), checkpoint every {chunk}.")
+    def _first_plan(self) -> Plan:
+        epoch, pace = -(-len(self.reader) // self.config.batch_size), None
+        limit = step_limit(self.config.budget, epoch)
+        if limit is None or ("minutes" in self.config.budget and limit > TIMED_STEPS):
+            pace = seconds_per_step(lambda count, timer: self._fit(count, None, timer))
+        spent = time.monotonic() - self.started
+        plan = first_plan(self.config, limit, epoch, pace, self.steps_done, spent)
+        self.run.write_plan(plan)
+        self.log(
+            f"Plan: {plan.steps} steps ({plan.steps / epoch:.1f} epochs), "
+            f"checkpoint every {plan.chunk}."
+        )
         return plan
 
-    def _fit(self, count: int, planned: float, callbacks: list[Any]) -> dict[str, float]:
+    def _fit(self, count: int, plan: Plan | None, *callbacks: Any) -> dict[str, float]:
         import keras
 
         from keras_proseg.optimizers import WarmupCosine
 
         first = self.steps_done
-        self.reader.exact_from = planned * (1 - self.config.finish)
-        schedule = WarmupCosine(self.config, planned, first)
-        total = count if planned == math.inf else int(planned)
-        with counting_bar(total, min(first, total - count), "Training") as advance:
+        self.reader.exact_from = plan.step_at(1 - self.config.finish) if plan else math.inf
+        schedule = WarmupCosine(self.config, plan, first)
+        total, done = (plan.steps, first) if plan else (count, 0)
+        with counting_bar(total, done, "Training") as advance:
             bar = keras.callbacks.LambdaCallback(on_train_batch_end=lambda *_, **__: advance())
             history = self.model.fit(
                 training_batches(self.reader, first, self.config.augment),
@@ -105,8 +101,8 @@ class Session:
             )
         return {name: float(values[-1]) for name, values in history.history.items()}
 
-    def _chunk(self, count: int, plan: dict[str, int]) -> None:
-        losses = self._fit(count, plan["steps"], [])
+    def _chunk(self, plan: Plan) -> None:
+        losses = self._fit(plan.count_from(self.steps_done), plan)
         val = self._validate()
         row = {"step": self.steps_done, **losses} | {f"val_{k}": v for k, v in val.items()}
         row["seconds"] = self.seconds_before + time.monotonic() - self.started
@@ -118,7 +114,7 @@ class Session:
         if is_best(self.rows):
             self.run.keep_as_best()
         self.log(
-            f"step {row['step']:>6} / {plan['steps']}  loss {row['loss']:.4f}  "
+            f"step {row['step']:>6} / {plan.steps}  loss {row['loss']:.4f}  "
             f"val ged {val['ged']:.3f}  dice_rater {val['dice_rater']:.3f}  {row['seconds']:.0f} s"
         )
 

@@ -1,4 +1,5 @@
 import csv
+import itertools
 import json
 import os
 import shutil
@@ -6,17 +7,18 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from tiny_data import TINY, tiny_arrays
 
-from keras_proseg import Dataset, ProSegError, UsageError, evaluate, load
+from keras_proseg import Dataset, ProSegError, UsageError, evaluate, load, session
 from keras_proseg.data.pipeline import BatchReader
 from keras_proseg.evaluation import evaluate_run
 from keras_proseg.runs import Run
 from keras_proseg.session import Session
-from keras_proseg.timing import TIMED_STEPS
+from keras_proseg.timing import seconds_per_step
 from keras_proseg.training import resume, train
 
 
@@ -63,13 +65,20 @@ def test_learning_finds_the_discs_and_the_raters(tmp_path):
         resume(run.path, changed)
 
 
-def test_minutes_become_a_plan_of_steps(tiny_npz, tmp_path):
+def test_minutes_become_steps_by_the_pace_at_every_checkpoint(tiny_npz, tmp_path, monkeypatch):
+    # A clock on which the start and every checkpoint take ten seconds, and a timed step 2.5.
+    clock = SimpleNamespace(monotonic=itertools.count(0, 10).__next__, process_time=lambda: 0.0)
+    monkeypatch.setattr(session, "time", clock)
+    monkeypatch.setattr(session, "seconds_per_step", lambda fit: seconds_per_step(fit) and 2.5)
+    settings = TINY | {"batch_size": 4, "validations": 12}
     lines = []
-    run = train(str(tiny_npz), tmp_path / "m", lines.append, minutes=0.2, batch_size=4, **TINY)
-    plan = run.plan()
-    assert plan["steps"] > TIMED_STEPS
-    assert run.history()[-1]["step"] == plan["steps"]
-    assert lines[-1 - len(run.history())].startswith(f"Plan: {plan['steps']} steps")
+    run = train(str(tiny_npz), tmp_path / "m", lines.append, minutes=1, **settings)
+    rows = run.history()
+    assert lines[-1 - len(rows)].startswith("Plan: 58 steps")
+    assert [row["step"] for row in rows] == [45, 50, 55, 60, 65]
+    assert lines[-2].startswith("step     60 / 65 ")
+    assert rows[-1]["seconds"] == 60
+    assert run.plan().since == 60
 
 
 def test_a_training_ends_on_pixels_as_they_are(tiny_npz, tmp_path, monkeypatch):
@@ -83,7 +92,9 @@ def test_a_training_ends_on_pixels_as_they_are(tiny_npz, tmp_path, monkeypatch):
 
     monkeypatch.setattr(BatchReader, "augmentation", spy)
     settings = TINY | {"steps": 10, "finish": 0.4, "batch_size": 4, "validations": 2}
-    train(str(tiny_npz), tmp_path / "r", lambda line: None, **settings)
+    # A limit in steps below those that a plan in minutes is timed by.
+    run = train(str(tiny_npz), tmp_path / "r", lambda line: None, minutes=3, **settings)
+    assert [row["step"] for row in run.history()] == [5, 10]
     assert min(away[step] for step in range(6)) > 0.01
     assert max(away[step] for step in range(6, 10)) < 1e-6
 

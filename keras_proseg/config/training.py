@@ -24,7 +24,8 @@ class TrainConfig(DataConfig):
         preset: `"default"` or `"published"`.
         epochs: stop after so many passes over the training cases.
         steps: stop after so many optimiser steps.
-        minutes: stop after about so many minutes; 3 when no limit is given at all.
+        minutes: stop after about so many minutes, by the pace at every checkpoint; 3 when no limit
+            is given at all.
         batch_size: images per step.
         devices: so many devices share each batch (TensorFlow and JAX).
         precision: `"float32"`, or `"mixed_bfloat16"`: layers compute in bfloat16 while training;

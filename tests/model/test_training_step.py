@@ -20,6 +20,7 @@ from keras_proseg.optimizers import (
     make_optimizer,
     rate_factor,
 )
+from keras_proseg.plan import Plan
 from keras_proseg.trainers import Adam
 
 
@@ -154,9 +155,9 @@ def test_adam_of_a_file_from_tensorflow_is_known_to_every_backend():
 
 
 def test_rates_rise_and_fall():
-    assert [rate_factor(s, 100, 10) for s in (0, 100)] == [pytest.approx(0.1), 0]
-    assert rate_factor(50, 100, 10) == pytest.approx(0.5)
-    assert rate_factor(9, float("inf"), 10) == 1
+    assert [rate_factor(s, p, 10) for s, p in ((0, 0), (100, 1))] == [pytest.approx(0.1), 0]
+    assert rate_factor(50, 0.5, 10) == pytest.approx(0.5)
+    assert rate_factor(9, 0, 10) == 1
 
 
 @pytest.mark.backend
@@ -165,12 +166,12 @@ def test_the_rates_are_those_of_the_step_inside_fit():
     model.compile(make_optimizer(trained_encoder=True), **QUICK)
     starts = [keras.ops.convert_to_numpy(w) + 0 for w in model.trainable_variables]
     config = TrainConfig(preference_learning_rate=0.0, encoder_learning_rate=0.0, warmup=0)
-    model.fit(Repeated(batch(), 2), callbacks=[WarmupCosine(config, 2, 0)], verbose=0)
+    model.fit(Repeated(batch(), 2), callbacks=[WarmupCosine(config, Plan(2, 2), 0)], verbose=0)
     ends = [keras.ops.convert_to_numpy(w) + 0 for w in model.trainable_variables]
     for weight, start, end in zip(model.trainable_variables, starts, ends, strict=True):
         still = is_of_raters(weight.path) or "/encoder_" in weight.path
         assert np.array_equal(start, end) == still, weight.path
-    model.fit(Repeated(batch(), 2), callbacks=[WarmupCosine(config, 2, 2)], verbose=0)
+    model.fit(Repeated(batch(), 2), callbacks=[WarmupCosine(config, Plan(2, 2), 2)], verbose=0)
     for weight, end in zip(model.trainable_variables, ends, strict=True):
         np.testing.assert_array_equal(end, keras.ops.convert_to_numpy(weight), err_msg=weight.path)
 
