@@ -108,7 +108,7 @@ def sample(
     RUN is a run directory, or `lidc`: a trained model that ships with the package.
     """
     start_backend(backend)
-    from keras_proseg.images import sample_file
+    from keras_proseg.sample_file import sample_file
 
     written = sample_file(run, image, out, _name_or_index(rater), num_samples, seed)
     for path in written:

@@ -5,15 +5,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from keras_proseg import sample_file as sample_file_module
 from keras_proseg.data.places import resize
 from keras_proseg.errors import ProSegError, UsageError
 from keras_proseg.files import read_json, write_json
-from keras_proseg.images import read_image, sample_file
+from keras_proseg.images import read_image
+from keras_proseg.sample_file import sample_file
 
 IMAGE = np.random.default_rng(0).normal(0, 10, (20, 30)).astype("float32")
 
 
-def test_nifti_comes_back_in_place(tiny_run, tmp_path):
+def test_nifti_comes_back_in_place(tiny_run, tiny_model, tmp_path, monkeypatch):
+    monkeypatch.setattr(sample_file_module, "PASS_VALUES", 1)  # a slice at a time
     affine = np.diag([0.7, 0.6, 2.5, 1.0])
     affine[:3, 3] = (5, -7, 11)
     volume = np.stack([IMAGE, IMAGE + 5], axis=2)
@@ -25,6 +28,9 @@ def test_nifti_comes_back_in_place(tiny_run, tmp_path):
     assert len(files) == 5
     again = nibabel.load(tmp_path / "out" / "probabilities_sample001.nii.gz")
     np.testing.assert_array_equal(again.get_fdata() > 0.5, masks.get_fdata() > 0)
+    at_once = tiny_model.sample(np.moveaxis(volume, 2, 0)[..., None], "ann", 2, 0)
+    found = np.moveaxis(again.get_fdata(), 2, 0)
+    np.testing.assert_allclose(found, at_once[:, 0, ..., 0], atol=1e-5)
 
 
 @pytest.fixture

@@ -19,8 +19,8 @@ from keras_proseg.data import dicom_seg
 from keras_proseg.data.places import Place, Volume
 from keras_proseg.data.sources import read_dataset
 from keras_proseg.errors import ProSegError, UsageError
-from keras_proseg.images import sample_file
 from keras_proseg.outputs import plain_names, save_masks
+from keras_proseg.sample_file import sample_file
 
 
 @pytest.fixture(scope="module")
