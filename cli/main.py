@@ -90,7 +90,7 @@ def train(
 @click.argument("run")
 @click.argument("image")
 @click.option("--out", metavar="DIR", help="New folder [default: samples/<date>-<image>].")
-@click.option("--rater", help="Draw as this rater would; by default as anyone might.")
+@click.option("--rater", help="Draw as this rater (name, or index from 0) [default: anyone].")
 @click.option("--num-samples", default=16, show_default=True, type=click.IntRange(1))
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
 @backend_option
@@ -110,7 +110,7 @@ def sample(
     start_backend(backend)
     from keras_proseg.sample_file import sample_file
 
-    written = sample_file(run, image, out, _name_or_index(rater), num_samples, seed)
+    written = sample_file(run, image, out, rater, num_samples, seed)
     for path in written:
         click.echo(path)
 
@@ -154,10 +154,6 @@ def export(run: str, out: str, **settings: Any) -> None:
     from keras_proseg.export import export_run
 
     click.echo(export_run(run, out, config))
-
-
-def _name_or_index(rater: str | None) -> str | int | None:
-    return int(rater) if rater is not None and rater.isdigit() else rater
 
 
 if __name__ == "__main__":

@@ -109,13 +109,15 @@ class Sampling(Drawing):
         return both[0], both[1]
 
     def rater_index(self: Any, rater: int | str) -> int:
-        """The index of a rater given by name or index.
+        """The index of a rater given by name or index, which may be text: a name goes first.
 
         Raises:
             UsageError: no such rater.
         """
         if isinstance(rater, str) and rater in self.raters:
             return self.raters.index(rater)
+        if isinstance(rater, str) and rater.isascii() and rater.isdecimal():
+            rater = int(rater)
         whole = isinstance(rater, (int, np.integer)) and not isinstance(rater, bool)
         if whole and 0 <= int(rater) < len(self.raters):
             return int(rater)

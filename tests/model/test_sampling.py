@@ -1,6 +1,7 @@
 import keras
 import numpy as np
 import pytest
+from tiny_data import SMALL
 from tiny_model import batch, tiny
 
 from keras_proseg import ProSeg, ProSegError, UsageError
@@ -165,3 +166,12 @@ def test_bad_calls():
         model.sample(np.full_like(image, np.nan))
     with pytest.raises(ProSegError, match="Received: none"):
         ProSeg()
+
+
+def test_a_rater_in_text_is_a_name_first_and_else_an_index():
+    named_by_numbers = ProSeg(raters=["01", "2", "0"], **SMALL)
+    found = [named_by_numbers.rater_index(rater) for rater in ("01", "2", "0", "1", 2)]
+    assert found == [0, 1, 2, 1, 2]
+    for rater in ("3", "²", "-1", "", True):
+        with pytest.raises(UsageError, match="`rater` must be one of 01, 2, 0 or 0 to 2"):
+            named_by_numbers.rater_index(rater)
