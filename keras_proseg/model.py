@@ -10,6 +10,7 @@ M counts draws: raters in training, samples afterwards.
 """
 
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any
 
 import keras
@@ -17,8 +18,8 @@ from keras import ops
 
 from keras_proseg import objective as obj
 from keras_proseg.bound import Bound
-from keras_proseg.config import ModelConfig, of_saved, preset_configs, to_dict
-from keras_proseg.errors import ProSegError
+from keras_proseg.config import ModelConfig, of_saved, to_dict
+from keras_proseg.errors import ProSegError, UsageError
 from keras_proseg.imagenet import encoder_weights
 from keras_proseg.layers import efficientnet
 from keras_proseg.layers.ambiguity import BoundaryAmbiguity
@@ -242,4 +243,8 @@ def _settings(raters: Sequence[str] | None, config: Any, changes: dict[str, Any]
         base["raters"] = tuple(str(r) for r in raters)
     if not base.get("raters"):
         raise ProSegError("`raters` must be a sequence of names. Received: none")
-    return preset_configs("default", **base)[0]
+    unknown = sorted(set(base) - {f.name for f in fields(ModelConfig)})
+    if unknown:
+        text = "Settings of a model must be fields of `ModelConfig`."
+        raise UsageError(f"{text} Received: {', '.join(unknown)}")
+    return ModelConfig(**base)

@@ -13,6 +13,14 @@ def check_above_zero(config: Any, names: tuple[str, ...]) -> None:
             raise UsageError(f"`{name}` must be above 0. Received: {value}")
 
 
+def check_least(config: Any, names: tuple[str, ...], least: int) -> None:
+    """Raises unless the fields `names` are None or at least `least`."""
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and not value >= least:
+            raise UsageError(f"`{name}` must be at least {least}. Received: {value}")
+
+
 def check_choice(name: str, value: Any, allowed: tuple[Any, ...]) -> None:
     """Raises unless `value` is one of `allowed`."""
     if value not in allowed:

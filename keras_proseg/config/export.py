@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from keras_proseg.config.checks import check_choice
+from keras_proseg.config.checks import check_choice, check_least
 from keras_proseg.errors import UsageError
 
 MOST_VERSION = 2**63 - 1
@@ -31,10 +31,7 @@ class ExportConfig:
     def __post_init__(self) -> None:
         for name, allowed in EXPORT_CHOICES.items():
             check_choice(name, getattr(self, name), allowed)
-        for name in ("version", "num_samples", "height", "width"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UsageError(f"`{name}` must be at least 1. Received: {value}")
+        check_least(self, ("version", "num_samples", "height", "width"), 1)
         if (self.version or 1) > MOST_VERSION:
             text = f"`version` must be at most {MOST_VERSION}, which a server reads."
             raise UsageError(f"{text} Received: {self.version}")

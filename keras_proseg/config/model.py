@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from keras_proseg.config.checks import check_above_zero, check_choice
+from keras_proseg.config.checks import check_above_zero, check_choice, check_least
 from keras_proseg.errors import UsageError
 
 EFFICIENTNET = "efficientnet-lite0"
@@ -135,15 +135,19 @@ class ModelConfig:
             check_choice(name, getattr(self, name), allowed)
         check_choice("views", self.views, VIEWS)
         check_choice("intensity.mode", self.intensity.mode, ("divide", "window", "zscore"))
-        for name in _POSITIVE:
-            if getattr(self, name) < 1:
-                raise UsageError(f"`{name}` must be at least 1. Received: {getattr(self, name)}")
+        check_least(self, _LEAST_1, 1)
+        check_least(self, _WEIGHTS, 0)
+        check_above_zero(self, _SCALES)
+        check_least(self, ("depth",), 2)
         if self.backbone == EFFICIENTNET:
             check_choice("depth", self.depth, EFFICIENTNET_DEPTHS)
-        check_above_zero(self, ("ambiguity_temperature",))
         if not 0 < self.fine_width <= 1:
             text = "`fine_width` must be above 0 and at most 1."
             raise UsageError(f"{text} Received: {self.fine_width}")
+        start = self.preference_start
+        if len(start) != 2 or not min(start) > 0:
+            text = "`preference_start` must be two numbers above 0."
+            raise UsageError(f"{text} Received: {start}")
         if not self.raters or len(set(self.raters)) != len(self.raters):
             raise UsageError(f"`raters` must be distinct names. Received: {list(self.raters)}")
 
@@ -162,9 +166,15 @@ class ModelConfig:
         return min(self.views, draws)
 
 
-_POSITIVE = (
-    "num_classes", "image_channels", "width", "depth", "stem", "ambiguity_size",
-    "ambiguity_stride", "decoder_width", "draws_per_step", "mean_samples", "max_bad_steps",
+_LEAST_1 = (
+    "num_classes", "image_channels", "width", "stem", "ambiguity_size", "preference_size",
+    "ambiguity_stride", "decoder_width", "raters_per_step", "draws_per_step", "mean_samples",
+    "max_bad_steps",
+)  # fmt: skip
+_SCALES = ("ambiguity_start_scale", "ambiguity_temperature", "image_scale")
+_WEIGHTS = (
+    "nll_weight", "dice_weight", "energy_weight", "image_weight", "rater_weight", "beta_tau",
+    "beta_z", "mask_l2",
 )  # fmt: skip
 CHOICES = {
     "backbone": ("light", EFFICIENTNET, "resnet34"),

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from keras_proseg.config.checks import check_above_zero, check_choice
+from keras_proseg.config.checks import check_above_zero, check_choice, check_least
 from keras_proseg.config.data import DataConfig
 from keras_proseg.errors import UsageError
 
@@ -13,7 +13,14 @@ TRAIN_CHOICES = {
     "precision": ("float32", "mixed_bfloat16"),
     "rotation": ("quarter", "any"),
 }
-_ABOVE_ZERO = ("epochs", "steps", "minutes", "batch_size", "devices", "learning_rate")
+_ABOVE_ZERO = ("minutes", "learning_rate", "clip")
+_LEAST_1 = (
+    "epochs", "steps", "batch_size", "devices", "validations", "val_cases", "val_samples",
+    "num_samples",
+)  # fmt: skip
+_LEAST_0 = (
+    "seed", "encoder_learning_rate", "preference_learning_rate", "weight_decay", "warmup", "zoom",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -79,6 +86,8 @@ class TrainConfig(DataConfig):
         for name, allowed in TRAIN_CHOICES.items():
             check_choice(name, getattr(self, name), allowed)
         check_above_zero(self, _ABOVE_ZERO)
+        check_least(self, _LEAST_1, 1)
+        check_least(self, _LEAST_0, 0)
         if not 0 <= self.finish < 1:
             raise UsageError(f"`finish` must be at least 0 and below 1. Received: {self.finish}")
         if self.batch_size % self.devices:

@@ -5,7 +5,7 @@ from on_backend import QUICK, Repeated
 from tiny_model import batch, tiny
 
 from keras_proseg import ModelConfig, ProSeg, UsageError
-from keras_proseg.config import preset_configs
+from keras_proseg.config import TrainConfig, preset_configs
 from keras_proseg.layers.unet import ConvBlock
 
 VARIANTS = [
@@ -61,6 +61,35 @@ def test_summary_and_evaluate_work(capsys):
 
 
 @pytest.mark.parametrize(
+    ("of", "settings", "text"),
+    [
+        (TrainConfig, {"validations": 0}, "at least 1"),
+        (TrainConfig, {"num_samples": 0}, "at least 1"),
+        (TrainConfig, {"val_cases": 0}, "at least 1"),
+        (TrainConfig, {"warmup": -5}, "at least 0"),
+        (TrainConfig, {"zoom": float("nan")}, "at least 0"),
+        (TrainConfig, {"clip": 0.0}, "above 0"),
+        (ModelConfig, {"raters_per_step": 0}, "at least 1"),
+        (ModelConfig, {"preference_size": -1}, "at least 1"),
+        (ModelConfig, {"depth": 1}, "at least 2"),
+        (ModelConfig, {"beta_z": -0.1}, "at least 0"),
+        (ModelConfig, {"image_scale": 0.0}, "above 0"),
+        (ModelConfig, {"preference_start": (1.0,)}, "two numbers above 0"),
+    ],
+)
+def test_settings_out_of_range_are_refused_before_anything_is_done(of, settings, text):
+    ((name, value),) = settings.items()
+    with pytest.raises(UsageError) as caught:
+        of(**settings)
+    assert str(caught.value) == f"`{name}` must be {text}. Received: {value}"
+
+
+def test_a_model_takes_no_settings_of_a_training():
+    with pytest.raises(UsageError, match="fields of `ModelConfig`. Received: learning_rate, steps"):
+        ProSeg(raters=["ann"], learning_rate=7.0, steps=3)
+
+
+@pytest.mark.parametrize(
     "settings", [{"backbone": "vgg"}, {"widht": 3}, {"width": 0}, {"raters": ["a", "a"]}]
 )
 def test_bad_settings(settings):
@@ -72,7 +101,7 @@ def test_bad_settings(settings):
         text = f"`fine_width` must be above 0 and at most 1. Received: {part}"
         with pytest.raises(UsageError, match=text):
             ModelConfig(fine_width=part)
-    with pytest.raises(UsageError, match="above 0"):
+    with pytest.raises(UsageError, match="`steps` must be at least 1. Received: -1"):
         preset_configs("default", steps=-1)
 
 
