@@ -17,6 +17,7 @@ def build_dataset(
     findings: Findings,
     source: str,
     group_by: str = "case_ids",
+    raters: tuple[str, ...] | None = None,
 ) -> Dataset | None:
     """Stacks records; every slice of a volume becomes a case of the volume's patient.
 
@@ -26,6 +27,7 @@ def build_dataset(
         findings: collects what is wrong.
         source: of the dataset.
         group_by: what patients are.
+        raters: in their order; by default by name.
 
     Returns:
         The dataset, or None with a fatal finding.
@@ -41,7 +43,9 @@ def build_dataset(
     if not pairs:
         findings.add("no slice with an outline", "choose --slices all, or look at the masks")
         return None
-    raters = tuple(sorted({name for record, _ in pairs for name in record.masks}, key=natural))
+    if raters is None:
+        named = {name for record, _ in pairs for name in record.masks}
+        raters = tuple(sorted(named, key=natural))
     splits = [record.split for record, _ in pairs]
     spacings = [part.spacing for _, part in pairs]
     return Dataset(

@@ -30,7 +30,7 @@ def file_of(dataset: Dataset, row: int) -> str:
     if dataset.places is None:
         return f"{dataset.source}, case {dataset.case_ids[row]}"
     volume = dataset.places[row].volume
-    inside = volume.kind == ".pickle"
+    inside = volume.kind in (".pickle", ".npz")
     return f"{volume.path}: {volume.case_id}" if inside else volume.path
 
 

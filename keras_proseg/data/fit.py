@@ -3,16 +3,17 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from keras_proseg.config import DataConfig, TrainConfig
+from keras_proseg.config import DataConfig
 from keras_proseg.data.findings import Findings
 from keras_proseg.data.places import Place, paste, resize
 from keras_proseg.data.records import Record
 from keras_proseg.errors import UsageError
 
+Settings = TypeVar("Settings", bound=DataConfig)
 SCALE = ("spacing", "fit", "size")
 
 
@@ -61,21 +62,22 @@ def scale_of(config: DataConfig) -> dict[str, Any]:
     return {name: getattr(config, name) for name in SCALE}
 
 
-def at_scale(config: TrainConfig, notes: dict[str, Any]) -> TrainConfig:
+def at_scale(config: Settings, notes: dict[str, Any]) -> Settings:
     """`config` with the scale that data were brought to, be it when they were prepared.
 
     Args:
-        config: of a training.
+        config: the settings asked for.
         notes: of the dataset.
 
     Raises:
         UsageError: it asks for another scale.
     """
-    scale, usual = notes.get("scale", {}), scale_of(DataConfig())
+    usual = scale_of(DataConfig())
+    scale = usual | notes.get("scale", {})
     for name, value in scale.items():
         given = getattr(config, name)
         if given not in (value, usual[name]):
-            text = f"`{name}` must be {value}, as the data were prepared, or be left out."
+            text = f"`{name}` must be {value}, as of the data, or be left out."
             raise UsageError(f"{text} Received: {given}")
     return replace(config, **scale)
 

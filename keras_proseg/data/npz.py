@@ -1,14 +1,17 @@
 """The npz source: `images`, `masks` and optional columns."""
 
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from keras_proseg.data.dataset import Dataset
 from keras_proseg.data.findings import Findings
+from keras_proseg.data.places import Volume
+from keras_proseg.data.records import Record
 from keras_proseg.data.verify import check_arrays
-from keras_proseg.errors import ProSegError, UsageError
+from keras_proseg.errors import ProSegError, UsageError, reason_of
 
 REQUIRED = ("images", "masks")
 OPTIONAL = ("annotated", "case_ids", "rater_ids", "patient_ids", "image_ids", "split", "spacing")
@@ -31,9 +34,8 @@ def read_arrays(path: str | Path, names: tuple[str, ...]) -> dict[str, np.ndarra
             held = set(archive.namelist())
             return {name: _member(archive, name) for name in names if f"{name}.npy" in held}
     except Exception as error:  # what a damaged archive makes zipfile and NumPy raise is open
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ProSegError(
-            f"{path} must be a whole .npz of plain arrays. Received: {reason}"
+            f"{path} must be a whole .npz of plain arrays. Received: {reason_of(error)}"
         ) from error
 
 
@@ -88,3 +90,13 @@ def load_npz(path: str | Path, findings: Findings | None = None) -> Dataset | No
     if findings is None:
         collected.check()
     return dataset
+
+
+def records_of(dataset: Dataset) -> Iterator[Record]:
+    """The cases of an npz as records, to be brought to another size or spacing."""
+    for row in range(len(dataset)):
+        case = dataset[row]
+        image, masks = case.image[None], {name: mask[None] for name, mask in case.masks.items()}
+        volume = Volume(dataset.source, ".npz", image.shape[:3], case.case_id)
+        split = None if dataset.split is None else str(dataset.split[row])
+        yield Record(case.case_id, case.patient, image, masks, volume, case.spacing, split)

@@ -19,7 +19,8 @@ import numpy as np
 from keras_proseg.data.dataset import Dataset, require
 from keras_proseg.data.lazy import CHUNK, LazyRows, PackedMasks, pack_masks
 from keras_proseg.data.places import Place, Volume
-from keras_proseg.files import atomic_file, atomic_folder
+from keras_proseg.errors import UsageError
+from keras_proseg.files import atomic_file, atomic_folder, check_new_folder
 
 MARK = b"keras_proseg prepared data 1\n"
 USER_BLOCK = 512  # bytes, the least that HDF5 allows
@@ -40,16 +41,16 @@ def write_prepared(dataset: Dataset, out: str | Path, shards: int = 1) -> list[P
         The files written, whole or not at all.
     """
     out = Path(out)
-    require(1 <= shards <= len(dataset), "shards", f"1 to {len(dataset)}", shards)
+    if not 1 <= shards <= len(dataset):
+        raise UsageError(f"`--shards` must be 1 to {len(dataset)}. Received: {shards}")
     if shards == 1:
-        require(not out.is_dir(), "out", "a file, not a folder", out)
-        free = not out.exists() or is_prepared(out)  # the source may be named by mistake
-        require(free, "out", "a new file, or a prepared one to be replaced", out)
+        if out.is_dir() or (out.exists() and not is_prepared(out)):  # the source, by mistake
+            wanted = "a new file, or a prepared one to be replaced"
+            raise UsageError(f"`--out` must be {wanted}. Received: {out}")
         with atomic_file(out) as temporary:
             _write(dataset, temporary)
         return [out]
-    free = not out.is_file() and not (out.is_dir() and any(out.iterdir()))
-    require(free, "out", "a new or empty folder", out)
+    check_new_folder(out, "--out")
     parts = np.array_split(np.arange(len(dataset)), shards)
     with atomic_folder(out) as folder:
         for number, rows in enumerate(parts, 1):

@@ -10,6 +10,7 @@ from keras_proseg.config import DataConfig, TrainConfig
 from keras_proseg.data.check import check_dataset
 from keras_proseg.data.dataset import Dataset, rank_by_area
 from keras_proseg.data.findings import Findings
+from keras_proseg.data.fit import SCALE, at_scale
 from keras_proseg.data.prepared import is_prepared, load_prepared
 from keras_proseg.data.split import split_dataset
 from keras_proseg.errors import UsageError
@@ -40,7 +41,7 @@ def read_dataset(source: str, config: DataConfig | None = None) -> Dataset:
     """Loads a source and orders its raters; its split is its own, or None.
 
     Raises:
-        UsageError: an unknown kind of source.
+        UsageError: an unknown kind of source, or another scale than that of prepared data.
         DataError: what is wrong with the files, all of it at once.
     """
     config = config or DataConfig()
@@ -48,6 +49,7 @@ def read_dataset(source: str, config: DataConfig | None = None) -> Dataset:
     dataset = _read(source, config, findings)
     findings.check()
     assert dataset is not None
+    at_scale(config, dataset.notes)
     check_dataset(dataset, findings)
     findings.check()
     order = config.rater_order or dataset.rater_order
@@ -60,11 +62,10 @@ def verify_source(source: str, config: DataConfig | None = None) -> tuple[Findin
     Raises:
         UsageError: an unknown kind of source.
     """
-    findings = Findings(source)
-    dataset = findings.attempt(
-        "mend it and verify again", _read, source, config or DataConfig(), findings
-    )
+    config, findings = config or DataConfig(), Findings(source)
+    dataset = findings.attempt("mend it and verify again", _read, source, config, findings)
     if dataset is not None:
+        at_scale(config, dataset.notes)
         check_dataset(dataset, findings)
     return findings, dataset
 
@@ -77,9 +78,7 @@ def _read(source: str, config: DataConfig, findings: Findings) -> Dataset | None
     if path.is_file() and is_prepared(path):
         return findings.attempt("prepare the data again", load_prepared, [path])
     if suffix == ".npz":
-        from keras_proseg.data.npz import load_npz
-
-        return load_npz(source, findings)
+        return _read_npz(source, config, findings)
     if not path.exists():
         raise UsageError(f"Data must be {SOURCES}. Received: {source}, which does not exist")
     if path.is_dir():
@@ -89,6 +88,23 @@ def _read(source: str, config: DataConfig, findings: Findings) -> Dataset | None
     if suffix in (".pickle", ".pkl"):
         return _read_pickle(path, config, findings)
     raise UsageError(f"Data must be {SOURCES}. Received: {source}")
+
+
+def _read_npz(source: str, config: DataConfig, findings: Findings) -> Dataset | None:
+    from keras_proseg.data.build import build_dataset
+    from keras_proseg.data.npz import load_npz, records_of
+
+    dataset, usual = load_npz(source, findings), DataConfig()
+    asked = (getattr(config, n) != getattr(usual, n) for n in (*SCALE, "slices"))
+    if dataset is None or not any(asked):
+        return dataset
+    if config.spacing is not None and dataset.spacing is None:
+        remedy = "leave --spacing out, or give an array `spacing` (N, 2) of mm per pixel"
+        findings.add("no pixel spacing is known, which --spacing needs", remedy)
+        return None
+    records, order = records_of(dataset), dataset.raters
+    fitted = build_dataset(records, config, findings, source, dataset.group_by, order)
+    return None if fitted is None else replace(fitted, dropped=dataset.dropped)
 
 
 def _read_folder(path: Path, config: DataConfig, findings: Findings) -> Dataset | None:
@@ -144,7 +160,7 @@ def _read_lidc(config: DataConfig, findings: Findings) -> Dataset:
             workers=config.workers,
         )
     )
-    dataset.notes["scale"] = {"spacing": config.spacing}
+    dataset.notes["scale"] = {"spacing": config.spacing}  # each crop is of the size asked for
     for file, what, remedy in dataset.notes.get("findings", []):
         findings.note(what, remedy, file)
     return dataset

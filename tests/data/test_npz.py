@@ -5,7 +5,11 @@ import pytest
 from tiny_data import tiny_arrays
 
 from keras_proseg import ProSegError, UsageError
+from keras_proseg.config import DataConfig
+from keras_proseg.data.findings import DataError
 from keras_proseg.data.npz import load_npz
+from keras_proseg.data.places import resize
+from keras_proseg.data.sources import read_dataset
 
 
 def write(path, **columns):
@@ -59,3 +63,29 @@ def test_bad_masks_are_named_with_file_and_case(tmp_path):
     path = write(tmp_path / "a.npz", masks=masks)
     with pytest.raises(ProSegError, match=r"a.npz: masks must be 0/1.*9\] in case 3"):
         load_npz(path)
+
+
+def test_settings_of_scale_and_slices_are_those_of_any_source(tmp_path):
+    masks = tiny_arrays(6, size=8)["masks"]
+    masks[2] = 0
+    columns = {"masks": masks, "spacing": np.full((6, 2), 0.5), "rater_ids": ["b", "c", "a"]}
+    columns |= {"split": ["train"] * 4 + ["val", "test"], "annotated": np.eye(6, 3, dtype=bool)}
+    columns["annotated"][3:] = True
+    path = str(write(tmp_path / "a.npz", **columns))
+    plain = read_dataset(path)
+    coarse = read_dataset(path, DataConfig(spacing=1.0, slices="drawn"))
+    kept = [0, 1, 3, 4, 5]
+    assert coarse.raters == ("b", "c", "a")
+    assert coarse.images.shape == (5, 4, 4, 1)
+    np.testing.assert_allclose(coarse.spacing, 1.0)
+    np.testing.assert_array_equal(coarse.annotated, plain.annotated[kept])
+    assert coarse.case_ids.tolist() == plain.case_ids[kept].tolist()
+    assert coarse.split.tolist() == plain.split[kept].tolist()
+    np.testing.assert_allclose(coarse.images[3], resize(plain.images[4], (4, 4)), atol=1e-5)
+    halved = resize(plain.masks[4, 2], (4, 4), False) >= 0.5
+    np.testing.assert_array_equal(coarse.masks[3, 2], halved)
+    cropped = read_dataset(path, DataConfig(fit="crop", size=6))
+    np.testing.assert_array_equal(cropped.images, plain.images[:, 1:7, 1:7])
+    del columns["spacing"]
+    with pytest.raises(DataError, match="no pixel spacing is known, which --spacing needs"):
+        read_dataset(str(write(tmp_path / "b.npz", **columns)), DataConfig(spacing=1.0))

@@ -17,7 +17,7 @@ from keras_proseg.data import prepared as prepared_files
 from keras_proseg.data.dataset import Dataset, mask_areas, rank_by_area
 from keras_proseg.data.lazy import LazyRows, PackedMasks
 from keras_proseg.data.prepared import load_prepared, write_prepared
-from keras_proseg.data.sources import read_dataset
+from keras_proseg.data.sources import read_dataset, verify_source
 from keras_proseg.errors import ProSegError, UsageError
 
 
@@ -55,7 +55,7 @@ def test_round_trip(prepared, dataset):
     assert prepared[1].masks.keys() == dataset[1].masks.keys()
 
 
-def test_a_training_on_it_knows_the_scale_of_its_images(prepared, tmp_path, monkeypatch):
+def test_a_training_on_it_knows_the_scale_of_its_images(prepared, dataset, tmp_path, monkeypatch):
     monkeypatch.setattr(training, "_trained", lambda run, *_: run)
     source = str(tmp_path / "data")
     config = training.train(source, tmp_path / "run", lambda line: None).train_config()
@@ -63,6 +63,12 @@ def test_a_training_on_it_knows_the_scale_of_its_images(prepared, tmp_path, monk
     with pytest.raises(UsageError, match="`size` must be 27, as .* Received: 32"):
         training.train(source, tmp_path / "other", size=32)
     assert not (tmp_path / "other").exists()
+    for command in (read_dataset, verify_source):
+        with pytest.raises(UsageError, match="`spacing` must be None, as of the data"):
+            command(source, DataConfig(spacing=0.5))
+    with pytest.raises(UsageError, match="`fit` must be exact, as of the data"):
+        plain = Dataset.from_arrays(np.asarray(dataset.images), dataset.masks)
+        training.train(plain, tmp_path / "other", fit="pad")
 
 
 def test_it_answers_as_an_array_does(prepared, dataset):
@@ -144,13 +150,13 @@ def test_arrays_in_chunks_are_refused(dataset, tmp_path):
 
 
 def test_places_that_cannot_be_written(dataset, tmp_path):
-    with pytest.raises(ProSegError, match="1 to 12. Received: 13"):
+    with pytest.raises(UsageError, match="`--shards` must be 1 to 12. Received: 13"):
         write_prepared(dataset, tmp_path / "x", shards=13)
-    with pytest.raises(ProSegError, match="a file, not a folder"):
+    with pytest.raises(UsageError, match="`--out` must be a new file, or a prepared one"):
         write_prepared(dataset, tmp_path)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "x").touch()
-    with pytest.raises(ProSegError, match="new or empty folder"):
+    with pytest.raises(UsageError, match="new or empty folder"):
         write_prepared(dataset, tmp_path / "full", shards=2)
     assert [p.name for p in tmp_path.iterdir()] == ["full"]
 
@@ -160,8 +166,8 @@ def test_a_source_is_not_replaced_by_what_is_prepared_of_it(tmp_path, arrays):
     np.savez(path, **arrays)
     whole = path.read_bytes()
     done = run("data", "prepare", path, "--out", path)
-    assert done.exit_code == 1
-    assert "out must be a new file, or a prepared one to be replaced" in done.output
+    assert done.exit_code == 2
+    assert "`--out` must be a new file, or a prepared one to be replaced" in done.output
     assert path.read_bytes() == whole
     for _ in range(2):
         again = run("data", "prepare", path, "--out", tmp_path / "data")
