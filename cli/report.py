@@ -29,11 +29,10 @@ def print_run(run: Any) -> None:
     from keras_proseg.files import read_json
 
     summary = read_json(run.path / "metrics.json")
-    config = run.config
     title = "Validation patients (the best checkpoint was chosen on them)"
     print_table(_numbers(summary), title)
-    size = config["train"]["batch_size"]
-    epochs = summary["steps"] * size / config["data"]["split"]["train"]
+    size, split = run.train_config().batch_size, run.section("data")["split"]
+    epochs = summary["steps"] * size / split["train"]
     click.echo(f"Trained {summary['steps']} steps, {epochs:.1f} epochs.", nl=False)
     click.echo(" Train fully with, for example, --epochs 100.")
     click.echo(f"Run: {run.path}")

@@ -11,3 +11,8 @@ class UsageError(ProSegError):
     """A command or call asks for something that does not exist or contradicts itself."""
 
     exit_code = 2
+
+
+def reason_of(error: BaseException) -> str:
+    """The first line that another library's error says, or its kind."""
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)

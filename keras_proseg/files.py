@@ -9,7 +9,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from keras_proseg.errors import ProSegError
+from keras_proseg.errors import ProSegError, UsageError
+
+
+def check_new_folder(path: Path, option: str) -> None:
+    """Raises unless `path`, given as `option`, is a folder to be made, or an empty one.
+
+    Raises:
+        UsageError: a file, or a folder that holds something.
+    """
+    if path.is_file() or (path.is_dir() and any(path.iterdir())):
+        raise UsageError(f"`{option}` must be a new or empty folder. Received: {path}")
 
 
 @contextmanager
@@ -61,6 +71,8 @@ def _scratch(path: Path) -> Iterator[Path]:
         folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
         yield folder
     except OSError as error:
+        if _is_elsewhere(error, path, folder):
+            raise
         reason = error.strerror or error
         raise ProSegError(
             f"Cannot write {path}: expected a writable place. Received: {reason}"
@@ -68,6 +80,13 @@ def _scratch(path: Path) -> Iterator[Path]:
     finally:
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_elsewhere(error: OSError, path: Path, folder: Path | None) -> bool:
+    """Whether it names a file that is neither `path` nor in its scratch folder."""
+    if folder is None or not isinstance(error.filename, (str, Path)):
+        return False
+    return not any(Path(error.filename).is_relative_to(own) for own in (path, folder))
 
 
 def write_json(path: str | Path, content: Any) -> None:

@@ -10,8 +10,7 @@ import numpy as np
 
 from keras_proseg.data.dataset import Dataset, require
 from keras_proseg.data.places import Place, Volume
-from keras_proseg.errors import UsageError
-from keras_proseg.files import atomic_folder
+from keras_proseg.files import atomic_folder, check_new_folder
 from keras_proseg.progress import progress_bar
 
 
@@ -31,8 +30,7 @@ def save_masks(model: Any, dataset: Dataset, out: str | Path) -> list[Path]:
         The files written.
     """
     out = Path(out)
-    if out.is_file() or (out.is_dir() and any(out.iterdir())):
-        raise UsageError(f"`--save-masks` must be a new or empty folder. Received: {out}")
+    check_new_folder(out, "--save-masks")
     volumes, rest = _by_volume(dataset)
     with atomic_folder(out) as folder:
         for volume in progress_bar(list(volumes), "Writing masks"):

@@ -15,8 +15,8 @@ from typing import Any
 from keras_proseg import __version__
 from keras_proseg.backends import PACKAGES
 from keras_proseg.config import ModelConfig, TrainConfig, default_rater_order, to_dict
-from keras_proseg.errors import ProSegError, UsageError
-from keras_proseg.files import atomic_file, read_json, write_json
+from keras_proseg.errors import ProSegError, UsageError, reason_of
+from keras_proseg.files import atomic_file, check_new_folder, read_json, write_json
 from keras_proseg.plan import Plan
 
 
@@ -39,10 +39,9 @@ class Run:
         """
         stamp = time.strftime("%Y%m%d-%H%M%S")
         path = Path(out) if out else Path("runs") / f"{stamp}-{Path(source).stem}"
-        if path.is_file() or (path.is_dir() and any(path.iterdir())):
-            raise UsageError(f"`--out` must be a new or empty directory. Received: {path}")
+        check_new_folder(path, "--out")
         try:
-            path.mkdir(parents=True, exist_ok=True)
+            path.mkdir(parents=True, exist_ok=bool(out))  # a dated one may be another run's by now
         except OSError as error:
             raise ProSegError(
                 f"Cannot make {path}: expected a writable place. Received: {error.strerror}"
@@ -76,6 +75,25 @@ class Run:
         """What config.json holds."""
         return read_json(self.config_file)
 
+    def section(self, name: str) -> dict[str, Any]:
+        """A part of config.json: `"data"`, `"model"`, `"train"` or `"versions"`.
+
+        Raises:
+            ProSegError: config.json was changed into something else.
+        """
+        return self.checked(name, self.config.get(name))
+
+    def checked(self, name: str, content: Any) -> dict[str, Any]:
+        """`content`, which config.json holds as `name`, being names and values.
+
+        Raises:
+            ProSegError: it is something else.
+        """
+        if not isinstance(content, dict):
+            text = f"{self.config_file} must hold {name} as names and values."
+            raise ProSegError(f"{text} Received: {content!r}")
+        return content
+
     def train_config(self) -> TrainConfig:
         """The run's `TrainConfig`.
 
@@ -83,8 +101,8 @@ class Run:
             ProSegError: config.json was changed into something else.
         """
         try:
-            return TrainConfig(**self.config["train"])
-        except (KeyError, TypeError) as error:
+            return TrainConfig(**self.section("train"))
+        except TypeError as error:
             raise ProSegError(
                 f"{self.config_file} must hold the settings of a run. Received: {error}"
             ) from error
@@ -96,7 +114,7 @@ class Run:
         Raises:
             UsageError: the run was trained on arrays, or shipped without its data.
         """
-        source = self.config["data"]["source"]
+        source = self.section("data").get("source")
         if source is None:
             raise UsageError(f"{self.path} names no file of data: give the data. Received: none")
         return source
@@ -105,8 +123,8 @@ class Run:
     def rater_order(self) -> str:
         """The order that the run was trained with, which other data takes over."""
         ranked = self.train_config().rater_order
-        data = self.config["data"]
-        return ranked or data.get("rater_order") or default_rater_order(data["source"])
+        data = self.section("data")
+        return ranked or data.get("rater_order") or default_rater_order(data.get("source"))
 
     def write_config(self, model: ModelConfig, train: TrainConfig, data: dict[str, Any]) -> None:
         """Writes config.json."""
@@ -156,8 +174,9 @@ class Run:
         try:
             return load_model(file)
         except Exception as error:
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else error
-            raise ProSegError(f"{file} must be a whole model. Received: {reason}") from error
+            raise ProSegError(
+                f"{file} must be a whole model. Received: {reason_of(error)}"
+            ) from error
 
     def history(self) -> list[dict[str, float]]:
         """The rows of history.csv."""

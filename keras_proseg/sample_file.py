@@ -16,8 +16,8 @@ from keras_proseg.config import DataConfig
 from keras_proseg.data.dicom_series import Series, datasets
 from keras_proseg.data.fit import scaled_size
 from keras_proseg.data.places import resize
-from keras_proseg.errors import ProSegError, UsageError
-from keras_proseg.files import atomic_folder
+from keras_proseg.errors import ProSegError
+from keras_proseg.files import atomic_folder, check_new_folder
 from keras_proseg.images import DICOM, ImageFile, read_image
 from keras_proseg.outputs import write_nifti, write_png
 from keras_proseg.pretrained import find_run
@@ -55,8 +55,7 @@ def sample_file(
         ProSegError: the file is damaged or does not fit the run.
     """
     out = Path(out) if out else _dated(image)
-    if out.is_file() or (out.is_dir() and any(out.iterdir())):
-        raise UsageError(f"`--out` must be a new or empty folder. Received: {out}")
+    check_new_folder(out, "--out")
     read_image(image)  # a bad image is refused before the seconds that a model takes
     found = find_run(run)
     model = found.load_model("best")

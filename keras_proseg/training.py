@@ -43,7 +43,7 @@ def train(
         The finished `Run`; `keras_proseg.load(run.path)` gives its model.
 
     Raises:
-        UsageError: unknown settings, a used `out`, or another scale than that of a prepared file.
+        UsageError: unknown settings, a used `out`, or another scale than that of the data.
         ProSegError: bad data, an encoder whose weights are not installed, or a loss that stays
             non-finite.
     """
@@ -52,6 +52,8 @@ def train(
         package_file()  # before anything is read or written
     dataset = _dataset(data, train_config)
     train_config = at_scale(train_config, dataset.notes)
+    for side in ("train", "val"):
+        split_rows(dataset, side)
     run = Run.create(out, dataset.source)
     model_config = fit_config(model_config, dataset, train_config)
     facts = _facts(data, dataset)
@@ -72,13 +74,13 @@ def resume(path: str | Path, data: Dataset | None = None, log: Any = print) -> R
         ProSegError: no run there, or its data has changed.
     """
     run = Run.open(path)
-    config, train_config = run.config, run.train_config()
+    train_config = run.train_config()
     dataset = _dataset(run.source if data is None else data, train_config)
-    if dataset.fingerprint() != config["data"]["fingerprint"]:
+    if dataset.fingerprint() != run.section("data").get("fingerprint"):
         raise ProSegError(
             f"{dataset.source} must be the data that {path} was trained on. Received: changed data"
         )
-    model_config = ModelConfig(**of_saved(config["model"]))
+    model_config = ModelConfig(**of_saved(run.section("model")))
     return _trained(run, model_config, train_config, dataset, log)
 
 

@@ -17,6 +17,15 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
 
 
+def test_a_failure_elsewhere_is_not_taken_for_one_of_writing(tmp_path):
+    with pytest.raises(FileNotFoundError), atomic_folder(tmp_path / "out") as folder:
+        (folder / "x").write_text("half")
+        (tmp_path / "missing").read_text()
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(ProSegError, match="Cannot write .*out: "), atomic_folder(tmp_path / "out"):
+        (tmp_path / "out").write_text("")
+
+
 def test_a_folder_appears_whole(tmp_path):
     with atomic_folder(tmp_path / "one") as folder:
         (folder / "x").write_text("x")

@@ -173,6 +173,14 @@ def test_evaluate_a_run(tiny_run, tiny_npz, tmp_path):
     assert evaluate_run(tiny_run.path, str(tiny_npz), num_samples=3)["num_cases"] == 24
 
 
+def test_data_without_a_side_is_refused_before_the_run_is_made(tmp_path):
+    sides = np.array(["train"] * 5 + ["test"])
+    dataset = Dataset.from_arrays(**tiny_arrays(6), split=sides)
+    with pytest.raises(UsageError, match="one that the data has: test, train. Received: val"):
+        train(dataset, tmp_path / "run", lambda line: None, steps=1)
+    assert not (tmp_path / "run").exists()
+
+
 def test_data_that_does_not_fit_the_run(tiny_run, tmp_path):
     arrays = tiny_arrays(6)
     images = np.repeat(arrays["images"], 3, axis=-1)
@@ -190,8 +198,14 @@ def test_directories_that_are_no_runs(tmp_path, tiny_run):
     (tmp_path / "config.json").write_text('{"package": "keras_proseg"}')
     with pytest.raises(ProSegError, match="no such file"):
         load(tmp_path)
-    with pytest.raises(ProSegError, match="settings of a run"):
+    with pytest.raises(ProSegError, match="must hold train as names and values. Received: None"):
         Run.open(tmp_path).train_config()
+    (tmp_path / "config.json").write_text('{"package": "keras_proseg", "train": {"speed": 1}}')
+    with pytest.raises(ProSegError, match=r"settings of a run. Received: .*speed"):
+        Run.open(tmp_path).train_config()
+    (tmp_path / "config.json").write_text('{"package": "keras_proseg", "train": {}}')
+    with pytest.raises(ProSegError, match="must hold data as names and values"):
+        resume(tmp_path)
     (tmp_path / "best.keras").write_bytes((tiny_run.path / "best.keras").read_bytes()[:5000])
     with pytest.raises(ProSegError, match="whole model"):
         load(tmp_path)

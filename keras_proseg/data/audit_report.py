@@ -7,9 +7,8 @@ import numpy as np
 
 from keras_proseg.data.audit import Audit, audit_dataset
 from keras_proseg.data.dataset import Dataset
-from keras_proseg.errors import UsageError
 from keras_proseg.evaluation import plain
-from keras_proseg.files import atomic_folder, write_json
+from keras_proseg.files import atomic_folder, check_new_folder, write_json
 from keras_proseg.plotting import PHANTOM, draw_grid, rater_colours
 
 DISPUTED, PER_ROW = 12, 4  # cases in the picture
@@ -38,8 +37,7 @@ def write_audit(dataset: Dataset, out: str | Path) -> Path:
         ProSegError: SimpleITK is not installed.
     """
     out = Path(out)
-    if out.is_file() or (out.is_dir() and any(out.iterdir())):
-        raise UsageError(f"`--out` must be a new or empty folder. Received: {out}")
+    check_new_folder(out, "--out")
     audit = audit_dataset(dataset)
     with atomic_folder(out) as folder:
         write_json(folder / "audit.json", _json(audit.summary))

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from keras_proseg import __version__
-from keras_proseg.errors import ProSegError
+from keras_proseg.errors import ProSegError, reason_of
 
 ALGORITHM = "ProSeg (keras_proseg)"
 DESCRIPTION = "ProSeg"
@@ -37,9 +37,8 @@ def write_segmentation(
     try:
         _segmentation(highdicom, source, masks, labels, series_number).save_as(path)
     except Exception as error:  # what a header lacks or garbles shows here, in many ways
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ProSegError(
-            f"{path} must be made from whole headers of one series. Received: {reason}"
+            f"{path} must be made from whole headers of one series. Received: {reason_of(error)}"
         ) from error
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from keras_proseg.data.dataset import require
 from keras_proseg.data.findings import Findings
-from keras_proseg.errors import ProSegError
+from keras_proseg.errors import ProSegError, reason_of
 
 TAGS = (
     "SeriesInstanceUID", "SOPInstanceUID", "InstanceNumber", "ImagePositionPatient",
@@ -111,7 +111,7 @@ def read_slice(path: Path, shape: tuple[int, int] | None = None) -> np.ndarray:
         intercept = float(getattr(image, "RescaleIntercept", 0))
         measured = getattr(image, "Modality", "CT") != "CT" or hasattr(image, "RescaleIntercept")
     except Exception as error:
-        raise ProSegError(f"{path} must hold whole pixels. Received: {_reason(error)}") from error
+        raise ProSegError(f"{path} must hold whole pixels. Received: {reason_of(error)}") from error
     wanted = "a slice of one channel" if shape is None else f"a CT slice of {shape[0]}x{shape[1]}"
     good = pixels.ndim == 2 and (shape is None or pixels.shape == shape)
     require(good, str(path), f"{wanted} pixels", pixels.shape)
@@ -172,7 +172,7 @@ def _header(path: Path) -> Header:
         series_uid = str(getattr(header, "SeriesInstanceUID", ""))
     except Exception as error:
         raise ProSegError(
-            f"Cannot read {path}: expected a CT slice. Received: {_reason(error)}"
+            f"Cannot read {path}: expected a CT slice. Received: {reason_of(error)}"
         ) from error
     good = where.shape == (3,) and axes.shape == (6,) and min(size) > 0
     good = good and bool(np.isfinite([*where, *axes, *(spacing or ())]).all())
@@ -189,9 +189,5 @@ def _read(path: Path, **options: Any) -> Any:
         return pydicom.dcmread(path, **options)
     except Exception as error:
         raise ProSegError(
-            f"Cannot read {path}: expected a CT slice. Received: {_reason(error)}"
+            f"Cannot read {path}: expected a CT slice. Received: {reason_of(error)}"
         ) from error
-
-
-def _reason(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

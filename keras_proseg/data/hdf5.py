@@ -11,7 +11,7 @@ from keras_proseg.data.dataset import require
 from keras_proseg.data.findings import Findings
 from keras_proseg.data.places import Volume
 from keras_proseg.data.records import Record, natural, split_of
-from keras_proseg.errors import ProSegError
+from keras_proseg.errors import ProSegError, reason_of
 
 CHANNELS = ("t1", "t1c", "t2")
 LABEL = re.compile(r"label_(?P<rater>a\d+)")
@@ -51,8 +51,9 @@ def _read(path: Path, root: Path, split: str | None) -> Record:
     except ProSegError as error:
         raise ProSegError(f"{path}: {error}") from error
     except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ProSegError(f"{path} must be a whole HDF5 file. Received: {reason}") from error
+        raise ProSegError(
+            f"{path} must be a whole HDF5 file. Received: {reason_of(error)}"
+        ) from error
     channels = [name for name in CHANNELS if name in arrays]
     require(channels == list(CHANNELS), str(path), f"with {', '.join(CHANNELS)}", sorted(arrays))
     shapes = {array.shape for array in arrays.values()}

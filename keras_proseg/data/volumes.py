@@ -9,7 +9,7 @@ import numpy as np
 
 from keras_proseg.data.dataset import require
 from keras_proseg.data.npz import read_arrays
-from keras_proseg.errors import ProSegError
+from keras_proseg.errors import ProSegError, reason_of
 
 KINDS = (".npz", ".npy", ".png", ".nii", ".nii.gz")
 UNITS = {1: "meter", 2: "mm", 3: "micron"}  # as NIfTI numbers them
@@ -100,9 +100,9 @@ def read_pixels(path: str | Path) -> Pixels:
     except ProSegError:
         raise
     except Exception as error:
-        lines = str(error).splitlines()
-        reason = lines[0] if lines and lines[0] else type(error).__name__
-        raise ProSegError(f"{path} must be a whole {kind} file. Received: {reason}") from error
+        raise ProSegError(
+            f"{path} must be a whole {kind} file. Received: {reason_of(error)}"
+        ) from error
     array = pixels.array
     require(array.dtype.kind in "biuf", str(path), "of real numbers", f"dtype {array.dtype}")
     return pixels

@@ -22,7 +22,7 @@ def describe(run: Run, model: Any, config: ExportConfig) -> dict[str, Any]:
         ProSegError: a file of the run is damaged, or of another run than the model.
     """
     settings = model.settings
-    trained = _section(run, "model").get("raters")
+    trained = run.section("model").get("raters")
     if trained != list(model.raters):
         text = f"{run.config_file} must be of the run's model, whose raters are {model.raters}."
         raise ProSegError(f"{text} Received: {trained}")
@@ -43,7 +43,7 @@ def describe(run: Run, model: Any, config: ExportConfig) -> dict[str, Any]:
         "latents": latents(model),
         "training": training(run, model),
         "metrics": metrics(run),
-        "versions": {"training": _section(run, "versions"), "export": versions()},
+        "versions": {"training": run.section("versions"), "export": versions()},
     }
 
 
@@ -51,17 +51,6 @@ def _size(config: ExportConfig) -> dict[str, int | None]:
     """Height and width of every image; None where they are free."""
     fixed = config.format == "litert"
     return {name: getattr(config, name) if fixed else None for name in ("height", "width")}
-
-
-def _section(run: Run, name: str) -> dict[str, Any]:
-    return _check_names(run, name, run.config.get(name))
-
-
-def _check_names(run: Run, name: str, content: Any) -> dict[str, Any]:
-    if not isinstance(content, dict):
-        text = f"{run.config_file} must hold {name} as names and values."
-        raise ProSegError(f"{text} Received: {content!r}")
-    return content
 
 
 def intensity(settings: IntensityConfig) -> dict[str, Any]:
@@ -104,10 +93,10 @@ def _concentrations(model: Any) -> list[list[float]]:
 
 def training(run: Run, model: Any) -> dict[str, Any]:
     """Data and settings of the training; of paths only the last part, of findings the number."""
-    data, settings = dict(_section(run, "data")), _section(run, "train")
+    data, settings = dict(run.section("data")), run.section("train")
     data["source"] = _source_name(run, data.get("source"))
     for name in ("split", "notes"):
-        _check_names(run, name, data.setdefault(name, {}))
+        run.checked(name, data.setdefault(name, {}))
     # Findings name files, and so patients: no affair of whoever asks a server.
     data["notes"] = {k: len(v) if k == "findings" else v for k, v in data["notes"].items()}
     data["rater_order"] = settings.get("rater_order") or data.get("rater_order", "given")

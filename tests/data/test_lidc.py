@@ -262,12 +262,12 @@ def test_key_follows_every_setting(monkeypatch):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"min_raters": 0}, "min_raters must be 1 to 4. Received: 0"),
-        ({"min_raters": 5}, "min_raters must be 1 to 4. Received: 5"),
-        ({"crop": 8}, "crop must be 16 to 512 pixels. Received: 8"),
-        ({"limit": 0}, "limit must be None or a positive number of nodules. Received: 0"),
-        ({"unit": "mm"}, "unit must be slices or volumes. Received: mm"),
-        ({"spacing": 9.0}, "spacing must be None or 0.2 to 5 mm. Received: 9.0"),
+        ({"min_raters": 0}, "`min_raters` must be 1 to 4. Received: 0"),
+        ({"min_raters": 5}, "`min_raters` must be 1 to 4. Received: 5"),
+        ({"crop": 8}, "`crop` must be 16 to 512 pixels. Received: 8"),
+        ({"limit": 0}, "`limit` must be at least 1. Received: 0"),
+        ({"unit": "mm"}, "`unit` must be one of slices, volumes. Received: mm"),
+        ({"spacing": 9.0}, "`spacing` must be None or 0.2 to 5 mm. Received: 9.0"),
         ({"images": "mri"}, "images must be auto, ct or phantom. Received: mri"),
     ],
 )
