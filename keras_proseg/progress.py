@@ -1,16 +1,25 @@
 """Progress bars, on standard error, only where somebody looks."""
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 
-def progress_bar(items: Sequence[Any], label: str, shown: bool = True) -> Iterable[Any]:
-    """Iterates over `items` under a bar; silent when standard error is no terminal."""
+def progress_bar(
+    items: Iterable[Any], label: str, shown: bool = True, total: int | None = None
+) -> Iterable[Any]:
+    """Iterates over `items` under a bar; silent when standard error is no terminal.
+
+    Args:
+        items: what to iterate over.
+        label: says what is being done.
+        shown: whether to show the bar.
+        total: how many items there are, where they have no length.
+    """
     if not shown or not sys.stderr.isatty():
         return items
-    return _tracked(items, label)
+    return _tracked(items, label, total)
 
 
 @contextmanager
@@ -28,8 +37,8 @@ def counting_bar(total: int, done: int, label: str) -> Iterator[Callable[[], Non
         yield lambda: bar.advance(task)
 
 
-def _tracked(items: Sequence[Any], label: str) -> Iterator[Any]:
+def _tracked(items: Iterable[Any], label: str, total: int | None) -> Iterator[Any]:
     from rich.console import Console
     from rich.progress import track
 
-    yield from track(items, label, console=Console(stderr=True), transient=True)
+    yield from track(items, label, total=total, console=Console(stderr=True), transient=True)

@@ -71,6 +71,10 @@ class Sampling(Drawing):
 
         Returns:
             (H, W, K) or (B, H, W, K) float32.
+
+        Raises:
+            ProSegError: an image of a wrong shape or not finite.
+            UsageError: an unknown rater, or none.
         """
         if rater is None:
             raise UsageError(f"`rater` must be one of {', '.join(self.raters)}. Received: None")
@@ -90,6 +94,9 @@ class Sampling(Drawing):
         Returns:
             Maps (H, W, K) or (B, H, W, K): `between_rater` = Var_r E[p|r], `boundary` =
             E_r Var[p|r], `total` = their sum, and `mean` = E[p].
+
+        Raises:
+            ProSegError: an image of a wrong shape or not finite.
         """
         images, single = self._as_batch(image)
         mean, variance = self.moments_in_chunks(images)

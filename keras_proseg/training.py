@@ -34,7 +34,7 @@ def train(
     thread from here on, as with any `ProSeg`.
 
     Args:
-        data: `"lidc"`, the path of an npz, or a `Dataset`.
+        data: `"lidc"`, the path of a file or folder that `load_dataset` reads, or a `Dataset`.
         out: the run directory; by default `runs/<date>-<source>`.
         log: called with lines for people.
         **settings: fields of `TrainConfig` and `ModelConfig` by name.

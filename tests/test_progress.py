@@ -22,6 +22,8 @@ def test_a_terminal_sees_the_bars_and_their_counts(monkeypatch):
     terminal = as_terminal(monkeypatch)
     assert list(progress_bar([1, 2, 3], "Scoring")) == [1, 2, 3]
     assert "Scoring" in terminal.getvalue()
+    assert list(progress_bar(iter([1, 2]), "Preparing", total=2)) == [1, 2]
+    assert "Preparing" in terminal.getvalue()
     with counting_bar(8, 5, "Training") as advance:
         advance()
     assert "Training" in terminal.getvalue()

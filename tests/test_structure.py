@@ -67,6 +67,14 @@ def test_backends_are_named_in_their_rooms_only():
     assert named == ROOMS
 
 
+def test_the_model_does_not_ask_which_backend_runs():
+    asking = [p for p in PACKAGE.rglob("*.py") if "backend.backend()" in p.read_text()]
+    assert {path.relative_to(PACKAGE).as_posix() for path in asking} == {
+        "backends.py", "runs.py", "data/pipeline.py", "distributions/__init__.py",
+        "export/__init__.py", "trainers/__init__.py",
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize("room", ["distributions", "trainers"])
 def test_each_room_names_its_own_backend_only(room):
     for path in (PACKAGE / room).glob("*.py"):

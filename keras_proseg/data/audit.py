@@ -1,6 +1,5 @@
 """Who the raters are, in numbers: counts, agreement, size, STAPLE, what their slots mean."""
 
-import warnings
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +8,15 @@ import numpy as np
 
 from keras_proseg.data.dataset import Dataset
 from keras_proseg.data.lazy import CHUNK
-from keras_proseg.data.staple import nan_mean, staple_scores
+from keras_proseg.data.staple import staple_scores
+from keras_proseg.metrics.overlap import dice_from_iou, iou_from_counts
+from keras_proseg.metrics.statistics import (
+    intervals,
+    means_by,
+    nan_mean,
+    resampled_means,
+    resamplings,
+)
 
 BOOTSTRAPS, PERMUTATIONS = 1000, 999
 # Slots look meaningless where shuffled ones differ as much, or where they explain next to nothing:
@@ -53,7 +60,7 @@ def audit_dataset(dataset: Dataset, seed: int = 0) -> Audit:
     """
     dice, areas = _pairwise(dataset)
     relative = _relative_sizes(areas, dataset.annotated)
-    by_patient = _by_patient(relative, dataset.patients)
+    by_patient = means_by(np.unique(dataset.patients, return_inverse=True)[1], relative)
     staple = staple_scores(dataset)
     upper = np.triu_indices(len(dataset.raters), 1)
     agreement = nan_mean(dice[:, upper[0], upper[1]], axis=1)
@@ -87,8 +94,7 @@ def _pairwise(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
         flat = masks.reshape(*masks.shape[:2], -1).astype(np.float32)
         both = np.matmul(flat, flat.transpose(0, 2, 1))
         own = flat.sum(axis=-1)
-        total = own[:, :, None] + own[:, None]
-        dice = np.where(total > 0, 2 * both / np.maximum(total, 1), 1.0)
+        dice = dice_from_iou(iou_from_counts(both, own[:, :, None] + own[:, None] - both))
         there = dataset.annotated[start : start + CHUNK]
         parts.append(np.where(there[:, :, None] & there[:, None], dice, np.nan))
         areas.append(own)
@@ -104,22 +110,11 @@ def _relative_sizes(areas: np.ndarray, annotated: np.ndarray) -> np.ndarray:
         return np.where((mean > 0) & ~alone, own / mean, np.nan)
 
 
-def _by_patient(values: np.ndarray, patients: np.ndarray) -> np.ndarray:
-    """Means over each patient's cases (P, R), nan left out."""
-    _, owner = np.unique(patients, return_inverse=True)
-    known = np.isfinite(values)
-    count = np.zeros((owner.max() + 1, values.shape[1]))
-    total = np.zeros_like(count)
-    np.add.at(count, owner, known)
-    np.add.at(total, owner, np.where(known, values, 0))
-    with np.errstate(invalid="ignore"):
-        return total / count
-
-
 def _raters(
     dataset: Dataset, areas: np.ndarray, by_patient: np.ndarray, staple: dict, seed: int
 ) -> dict[str, dict[str, Any]]:
-    low, high = _bootstrap(by_patient, seed)
+    weights = resamplings(len(by_patient), BOOTSTRAPS, seed)
+    low, high = intervals(resampled_means(by_patient, weights), len(by_patient))
     means = nan_mean(by_patient, axis=0)
     rows = {}
     for r, name in enumerate(dataset.raters):
@@ -133,17 +128,6 @@ def _raters(
             **staple[name],
         }
     return rows
-
-
-def _bootstrap(by_patient: np.ndarray, seed: int) -> np.ndarray:
-    rng = np.random.default_rng(seed)
-    count = len(by_patient)
-    means = [nan_mean(by_patient[rng.integers(0, count, count)], axis=0) for _ in range(BOOTSTRAPS)]
-    if count < 2:
-        return np.full((2, by_patient.shape[1]), np.nan)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # a rater whose sizes are all undefined
-        return np.nanpercentile(means, [2.5, 97.5], axis=0)
 
 
 def _patterns(dataset: Dataset) -> dict[str, int]:

@@ -72,20 +72,12 @@ def _agree(records: list[Record], findings: Findings) -> bool:
     splits = {record.split is None for record in records}
     if len(splits) > 1:
         findings.add("some cases have a split and some none", "give every case a split, or none")
-    for name, counts in (
-        ("channels", {record.image.shape[3] for record in records}),
-        ("structures", {m.shape[3] for record in records for m in record.masks.values()}),
-    ):
-        if len(counts) > 1:
-            few = min(counts)
-            odd = next(r for r in records if few in (r.image.shape[3], *_widths(r)))
-            text = f"cases have {' or '.join(map(str, sorted(counts)))} {name}"
-            findings.add(text, f"give every case the same {name}", odd.volume.path)
+    channels = {record.image.shape[3] for record in records}
+    if len(channels) > 1:
+        odd = next(record for record in records if record.image.shape[3] == min(channels))
+        text = f"cases have {' or '.join(map(str, sorted(channels)))} channels"
+        findings.add(text, "give every case the same channels", odd.volume.path)
     return not findings.fatal
-
-
-def _widths(record: Record) -> list[int]:
-    return [mask.shape[3] for mask in record.masks.values()]
 
 
 def _case_id(record: Record, part: Slice) -> str:

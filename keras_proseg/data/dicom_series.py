@@ -12,7 +12,7 @@ from keras_proseg.data.findings import Findings
 from keras_proseg.errors import ProSegError, reason_of
 
 TAGS = (
-    "SeriesInstanceUID", "SOPInstanceUID", "InstanceNumber", "ImagePositionPatient",
+    "SeriesInstanceUID", "InstanceNumber", "ImagePositionPatient",
     "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns", "Modality",
     "RescaleSlope", "RescaleIntercept",
 )  # fmt: skip
@@ -30,7 +30,6 @@ class SliceFile:
     path: Path
     position: float
     number: int
-    sop_uid: str
 
 
 @dataclass(frozen=True)
@@ -168,7 +167,6 @@ def _header(path: Path) -> Header:
         spacing = None if own is None else (float(own[0]), float(own[1]))
         number = int(getattr(header, "InstanceNumber", None) or 0)
         size = (int(header.Rows), int(header.Columns))
-        uid = str(getattr(header, "SOPInstanceUID", ""))
         series_uid = str(getattr(header, "SeriesInstanceUID", ""))
     except Exception as error:
         raise ProSegError(
@@ -178,7 +176,7 @@ def _header(path: Path) -> Header:
     good = good and bool(np.isfinite([*where, *axes, *(spacing or ())]).all())
     require(good, str(path), "a slice with a whole position and size", f"{where}, {size}")
     position = float(np.cross(axes[:3], axes[3:]) @ where)
-    file = SliceFile(path, position, number, uid)
+    file = SliceFile(path, position, number)
     return Header(file, series_uid, size, spacing, tuple(axes.tolist()))
 
 

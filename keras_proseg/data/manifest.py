@@ -71,5 +71,4 @@ def _row(number: int, line: dict, path: Path, findings: Findings) -> Row | None:
         mask=path.parent / cells["mask"] if cells["mask"] else None,
         structure=cells.get("structure", ""),
         split=None if split is None else split_of(split),
-        where=where,
     )

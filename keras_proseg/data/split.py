@@ -16,7 +16,8 @@ def split_dataset(dataset: Dataset, seed: int = 0) -> Dataset:
     """Gives `dataset` a split: its own when it has one, else 70/10/20 by group, seeded.
 
     Raises:
-        ProSegError: a group is in two splits, an unknown name, or nothing to train on.
+        ProSegError: a group is in two splits, an unknown name, or fewer than three groups to draw a
+            split of.
     """
     if dataset.split is None:
         dataset = replace(dataset, split=_draw(dataset.patients, seed))

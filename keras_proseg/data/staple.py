@@ -6,6 +6,8 @@ import numpy as np
 
 from keras_proseg.data.dataset import Dataset
 from keras_proseg.errors import ProSegError
+from keras_proseg.metrics.overlap import bounding_box
+from keras_proseg.metrics.statistics import nan_mean
 from keras_proseg.progress import progress_bar
 
 CASES = 500  # at most so many, evenly spaced
@@ -50,25 +52,10 @@ def _score_case(itk: Any, dataset: Dataset, row: int) -> list[tuple[str, tuple[f
         own = masks[..., k]
         if len(present) < 2 or not own.any():
             continue
-        rows, columns = _box(own.max(axis=0))
-        own = own[:, rows, columns]
+        own = own[(slice(None), *bounding_box(own.max(axis=0) > 0, MARGIN))]
         staple = itk.STAPLEImageFilter()
         staple.SetForegroundValue(1.0)
         staple.Execute([itk.GetImageFromArray(np.ascontiguousarray(mask)) for mask in own])
         pairs = zip(staple.GetSensitivity(), staple.GetSpecificity(), strict=True)
         found += [(dataset.raters[r], pair) for r, pair in zip(present, pairs, strict=True)]
     return found
-
-
-def _box(union: np.ndarray) -> tuple[slice, slice]:
-    places = np.argwhere(union)
-    low = np.maximum(places.min(axis=0) - MARGIN, 0)
-    high = places.max(axis=0) + MARGIN + 1
-    return slice(low[0], high[0]), slice(low[1], high[1])
-
-
-def nan_mean(values: np.ndarray, axis: int) -> Any:
-    """`nanmean`, nan and no warning where there is nothing."""
-    known = np.isfinite(values)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(known, values, 0).sum(axis=axis) / known.sum(axis=axis)

@@ -20,7 +20,7 @@ AFFINE_MM = 0.1  # corners of image and mask may lie so far apart
 class Row:
     """One annotation: files of one case's image (one per channel) and of one rater's mask.
 
-    `rater` and `mask` are None for an image that nobody annotated; `where` names the row itself.
+    `rater` and `mask` are None for an image that nobody annotated.
     """
 
     case: str
@@ -30,7 +30,6 @@ class Row:
     mask: Path | None
     structure: str = ""
     split: str | None = None
-    where: str = ""
 
 
 def read_rows(rows: list[Row], findings: Findings) -> Iterator[Record]:

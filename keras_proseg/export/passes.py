@@ -13,7 +13,7 @@ AT_ONCE_VALUES = 2**26  # of the widest tensor when all draws of an image are wo
 class PassSizes:
     """How many images, and how many draws of each, go through the decoder at once.
 
-    The same rule as `keras_proseg.sampling` has, so that equal seeds give equal draws there and
+    The same rule as `keras_proseg.sampling` has, so that equal seeds give a rater's draws there and
     here. It knows the images' size only: what else is in a batch changes nothing.
 
     Args:

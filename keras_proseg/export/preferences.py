@@ -10,7 +10,10 @@ TAU, Z, ORDER, TURNS, NAMES = 0, 1, -1, -2, -3
 
 
 class Preferences:
-    """Raters and tau of S draws, as `ProSeg.sample` draws them.
+    """Raters and tau of S draws.
+
+    Of a given rater they are those of `ProSeg.sample`. Without one, each rater draws as often as
+    any other (to one) as there, but in another order, TensorFlow's random numbers being others.
 
     Args:
         model: a `ProSeg`.

@@ -8,7 +8,6 @@ from keras import ops
 from keras_proseg.config import IntensityConfig
 
 
-@keras.saving.register_keras_serializable("keras_proseg")
 class IntensityScaling(keras.layers.Layer):
     """Scales raw intensities (B, H, W, C) as `IntensityConfig` says; float32 out."""
 
@@ -26,6 +25,3 @@ class IntensityScaling(keras.layers.Layer):
         if settings.mode == "window":
             return ops.clip((image - settings.center) / (settings.width / 2), -1.0, 1.0)
         return (image - settings.mean) / settings.std
-
-    def compute_output_shape(self, shape: Any) -> Any:
-        return shape

@@ -7,6 +7,7 @@ from keras import ops
 
 from keras_proseg.config import ModelConfig
 from keras_proseg.layers.grids import smooth_blocks, unfold_blocks, upsample, upsample_onto
+from keras_proseg.trainers import SAVES_PASSES
 
 
 class MaskDecoder(keras.layers.Layer):
@@ -24,12 +25,9 @@ class MaskDecoder(keras.layers.Layer):
         self.from_features: Any = None
         if config.decoder_features:
             self.from_features = keras.layers.Dense(self.width)
-        # `_first_of_draws` saves TensorFlow passes over fine maps, which JAX fuses by itself.
+        # Else `_first_of_draws` has nothing to rearrange.
         self.in_one_product = (
-            self.film
-            and config.decoder_features
-            and self.z_factor > 1
-            and keras.backend.backend() == "tensorflow"
+            self.film and config.decoder_features and self.z_factor > 1 and SAVES_PASSES
         )
         self.from_z = keras.layers.Dense(self.width, use_bias=not config.decoder_features)
         # FiLM reads centred tau through a wide start: raters differ from the first step on.

@@ -8,10 +8,10 @@ from keras import ops
 from keras_proseg.errors import UsageError
 from keras_proseg.layers.joined import conv_of_joined, double, join
 from keras_proseg.layers.normalization import GroupNorm
+from keras_proseg.trainers import SAVES_PASSES
 
-# Channels. Beyond, the kernels take longer to rearrange than small maps save. Under XLA transposed
-# convolutions take five times as long on a CPU; PyTorch gains nothing.
-MOST_JOINED = 256 if keras.backend.backend() == "tensorflow" else 0
+# Channels. Beyond, the kernels take longer to rearrange than small maps save.
+MOST_JOINED = 256 if SAVES_PASSES else 0
 
 
 class ConvBlock(keras.layers.Layer):

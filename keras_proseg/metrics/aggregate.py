@@ -8,8 +8,14 @@ import numpy as np
 from keras_proseg.data.dataset import require
 from keras_proseg.metrics.calibration import NUM_BINS, ece
 from keras_proseg.metrics.case import CaseMeasures, measure_case
-
-_PERCENTILES = (2.5, 97.5)
+from keras_proseg.metrics.statistics import (
+    intervals,
+    means_by,
+    nan_mean,
+    resampled_means,
+    resamplings,
+    sums_by,
+)
 
 
 def structure_metrics(
@@ -43,7 +49,7 @@ def structure_metrics(
     named = rater_names is None or len(set(rater_names)) == len(rater_names) == count
     require(named, "rater_names", f"{count} distinct names", rater_names)
     parts = [_measure([a[..., k] for a in arrays], threshold) for k in range(num_structures)]
-    row = {name: float(_nan_mean([p.metrics[name] for p in parts])) for name in parts[0].metrics}
+    row = {name: float(nan_mean([p.metrics[name] for p in parts])) for name in parts[0].metrics}
     if rater_names is not None and rater_probabilities is not None:
         by_rater = np.mean([p.rater_dice for p in parts], axis=0)
         row |= {f"dice_rater/{n}": float(d) for n, d in zip(rater_names, by_rater, strict=True)}
@@ -81,15 +87,15 @@ def summarise(
     names = list(dict.fromkeys(name for row in rows for name in row))
     values = np.array([[row.get(name, np.nan) for name in names] for row in rows], float)
     _, owner = np.unique([str(p) for p in patients], return_inverse=True)
-    table = names, _means_by(owner, values), _sums_by(owner, bins)
+    table = names, means_by(owner, values), sums_by(owner, bins)
     num_patients = int(owner.max()) + 1
     means = _estimates(*table, np.ones((1, num_patients)))[0]
-    weights = _resamplings(num_patients, num_bootstrap, seed)
-    intervals = _intervals(_estimates(*table, weights), num_patients)
+    weights = resamplings(num_patients, num_bootstrap, seed)
+    limits = intervals(_estimates(*table, weights), num_patients)
     summary: dict[str, float | int | list[float]] = {}
     for index, name in enumerate(names):
         summary[name] = float(means[index])
-        summary[f"{name}_ci"] = intervals[:, index].tolist()
+        summary[f"{name}_ci"] = limits[:, index].tolist()
         undefined = sum(bool(np.isnan(row.get(name, 0.0))) for row in rows)
         summary |= {f"{name}_undefined": undefined} if undefined else {}
     return summary | {"num_cases": len(rows), "num_patients": num_patients}
@@ -99,47 +105,11 @@ def _estimates(
     names: list[str], by_patient: np.ndarray, bins: np.ndarray, weights: np.ndarray
 ) -> np.ndarray:
     """Each metric (B, M) when patients count as often as `weights` (B, P) says."""
-    known = ~np.isnan(by_patient)
-    means = _ratio(weights @ np.where(known, by_patient, 0), weights @ known.astype(float))
+    means = resampled_means(by_patient, weights)
     if "ece" in names:
         pooled = ece(np.tensordot(weights, bins, axes=1))
-        means[:, names.index("ece")] = _nan_mean(pooled, axis=1)
+        means[:, names.index("ece")] = nan_mean(pooled, axis=1)
     return means
-
-
-def _resamplings(num_patients: int, num_bootstrap: int, seed: int) -> np.ndarray:
-    # Drawing P patients with replacement is drawing how often each of them occurs.
-    shares = np.full(num_patients, 1 / num_patients)
-    generator = np.random.default_rng(seed)
-    return generator.multinomial(num_patients, shares, size=num_bootstrap).astype(float)
-
-
-def _intervals(replicates: np.ndarray, num_patients: int) -> np.ndarray:
-    intervals = np.full((2, replicates.shape[1]), np.nan)
-    if num_patients > 1:
-        found = ~np.isnan(replicates).all(axis=0)
-        intervals[:, found] = np.nanpercentile(replicates[:, found], _PERCENTILES, axis=0)
-    return intervals
-
-
-def _sums_by(owner: np.ndarray, values: np.ndarray) -> np.ndarray:
-    sums = np.zeros((owner.max() + 1, *values.shape[1:]))
-    np.add.at(sums, owner, values)
-    return sums
-
-
-def _means_by(owner: np.ndarray, values: np.ndarray) -> np.ndarray:
-    known = ~np.isnan(values)
-    return _ratio(_sums_by(owner, np.where(known, values, 0)), _sums_by(owner, known))
-
-
-def _nan_mean(values: Any, axis: int = 0) -> np.ndarray:
-    known = ~np.isnan(values)
-    return _ratio(np.where(known, values, 0).sum(axis=axis), known.sum(axis=axis))
-
-
-def _ratio(total: np.ndarray, count: np.ndarray) -> np.ndarray:
-    return np.where(count > 0, total / np.where(count > 0, count, 1), np.nan)
 
 
 def _measure(arrays: list[np.ndarray], threshold: float) -> CaseMeasures:

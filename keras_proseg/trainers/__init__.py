@@ -16,9 +16,11 @@ data_parallel: Any = _trainer.data_parallel
 reused: Any = _trainer.reused
 spread_operations: Any = _trainer.spread_operations
 JIT_COMPILE: bool = _trainer.JIT_COMPILE
+SAVES_PASSES: bool = _trainer.SAVES_PASSES
 
 __all__ = [
     "JIT_COMPILE",
+    "SAVES_PASSES",
     "Adam",
     "NonFiniteGuard",
     "TrainStep",

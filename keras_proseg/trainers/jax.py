@@ -13,6 +13,8 @@ from keras_proseg.backends import check_devices
 State = tuple[Any, Any, Any, Any]  # trainable, other, optimizer's and metrics' variables
 # Without it JAX would run, and compile, one operation at a time.
 JIT_COMPILE = True
+# XLA fuses by itself, and its transposed convolutions take five times as long on a CPU.
+SAVES_PASSES = False
 Adam = keras.optimizers.Adam
 
 

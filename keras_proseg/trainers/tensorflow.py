@@ -15,6 +15,8 @@ from keras_proseg.trainers.tensorflow_adam import Adam as Adam
 ZERO = tf.UnconnectedGradients.ZERO
 # A graph is fast on a CPU already; XLA pays on a GPU, by `compile(jit_compile=True)`.
 JIT_COMPILE = False
+# Its graphs fuse little: linear layers are rearranged where that passes over fine maps less often.
+SAVES_PASSES = True
 THREAD_SETTINGS = {"TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"}
 MOST_PARTS = 4  # of a training step; more cores are better used by sharing each operation
 

@@ -11,6 +11,7 @@ from keras_proseg.errors import UsageError
 
 # Here it means torch.compile, which this step has not been run under.
 JIT_COMPILE = False
+SAVES_PASSES = False  # it gains nothing
 Adam = keras.optimizers.Adam
 
 

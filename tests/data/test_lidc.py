@@ -10,12 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pylidc_oracle import import_pylidc
 
 from keras_proseg.data import lidc, lidc_database, lidc_labels, lidc_pixels
 from keras_proseg.data.lidc import load_lidc
 from keras_proseg.data.lidc_config import LidcConfig, PhantomConfig
 from keras_proseg.data.lidc_crops import Crop
-from keras_proseg.data.lidc_database import Annotation, Contour, Scan, import_pylidc, read_scans
+from keras_proseg.data.lidc_database import Annotation, Contour, Scan, read_scans
 from keras_proseg.data.lidc_labels import Nodule, cluster, find_nodules, rasterise
 from keras_proseg.data.lidc_scans import label_columns
 from keras_proseg.errors import ProSegError
@@ -306,7 +307,7 @@ MODERN = """
 import sys, configparser
 sys.modules["pkg_resources"] = None
 if hasattr(configparser, "SafeConfigParser"): del configparser.SafeConfigParser
-from keras_proseg.data.lidc_database import import_pylidc
+from pylidc_oracle import import_pylidc
 import keras_proseg.data.lidc, numpy
 assert not {"tensorflow", "keras", "torch", "jax"} & set(sys.modules)
 pylidc = import_pylidc()
@@ -321,8 +322,9 @@ print(len(groups))
 
 
 def test_pylidc_works_without_what_python_312_lacks(tmp_path, home):
+    root, tests = Path(lidc.__file__).parents[2], Path(__file__).parents[1]
     environment = {**os.environ, "HOME": str(home), "MPLCONFIGDIR": str(tmp_path)}
-    root = Path(lidc.__file__).parents[2]
+    environment["PYTHONPATH"] = os.pathsep.join([str(root), str(tests)])
     command = [sys.executable, "-W", "error::ResourceWarning", "-c", MODERN]
     result = subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr

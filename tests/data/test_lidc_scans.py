@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from dicom_files import write_scan_slice, write_slice
+from pylidc_oracle import crop_ct, import_pylidc
 from test_cli import run
 
 from keras_proseg.config import DataConfig
@@ -18,7 +19,7 @@ from keras_proseg.data import lidc, lidc_pixels, lidc_scans
 from keras_proseg.data.lidc import load_lidc
 from keras_proseg.data.lidc_config import LidcConfig
 from keras_proseg.data.lidc_crops import Crop
-from keras_proseg.data.lidc_database import import_pylidc, read_scans
+from keras_proseg.data.lidc_database import read_scans
 from keras_proseg.data.lidc_labels import find_nodules
 from keras_proseg.data.prepared import load_prepared
 from keras_proseg.data.sources import verify_source
@@ -119,7 +120,7 @@ def test_pylidc_reading_the_same_files_agrees(nodules, tmp_path):
     volume = theirs.filter_by(id=scan.scan_id).one().to_volume(verbose=False)
     (row, column), slices = Crop(nodule, LidcConfig()).offset, nodule.slices()
     window = volume[row : row + 128, column : column + 128, slices]
-    found = lidc_pixels.crop_ct(nodule, tmp_path, 128)
+    found = crop_ct(nodule, tmp_path, 128)
     np.testing.assert_array_equal(np.moveaxis(window, 2, 0), found)
 
 
@@ -234,10 +235,10 @@ def test_duplicates_are_named_and_the_first_instance_wins(series, nodules, tmp_p
     folder = lidc_scans.scan_folder(root, scan)
     copy = lidc_scans.scan_folder(tmp_path, scan)
     shutil.copytree(folder, copy)
-    expected = lidc_pixels.crop_ct(nodule, root, 32)
+    expected = crop_ct(nodule, root, 32)
     longer = replace(scan, zvals=np.r_[scan.zvals, np.zeros(9)])  # a higher instance number
     write_scan_slice(copy / "again.dcm", longer, index, np.zeros((512, 512)))
-    np.testing.assert_array_equal(lidc_pixels.crop_ct(nodule, tmp_path, 32), expected)
+    np.testing.assert_array_equal(crop_ct(nodule, tmp_path, 32), expected)
     from keras_proseg.data.dicom_series import read_series
     from keras_proseg.data.findings import Findings
 
