@@ -1,5 +1,6 @@
 """The door: `keras-proseg`. Heavy imports live inside the commands; errors leave in one line."""
 
+import signal
 import sys
 import warnings
 from typing import Any
@@ -23,6 +24,8 @@ class Door(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Runs the command."""
         warnings.showwarning = _one_line_warning
+        # `docker stop` and schedulers send it: what is half-written is removed, as at Ctrl-C.
+        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
         try:
             return super().invoke(ctx)
         except ProSegError as error:

@@ -1,5 +1,6 @@
 """Scores a model on cases with every metric of `keras_proseg.metrics`."""
 
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,8 @@ import numpy as np
 
 from keras_proseg import outputs
 from keras_proseg.data.dataset import Dataset
-from keras_proseg.data.sources import load_dataset
-from keras_proseg.data.split import subset
+from keras_proseg.data.sources import read_dataset
+from keras_proseg.data.split import split_dataset, subset
 from keras_proseg.errors import ProSegError
 from keras_proseg.files import write_json
 from keras_proseg.metrics import structure_metrics, summarise
@@ -36,7 +37,7 @@ def evaluate(
 
     Args:
         model: a `ProSeg`.
-        dataset: its cases; its raters must be known to the model by name for `dice_rater`.
+        dataset: its cases; `dice_rater` is of the raters that the model knows by name.
         num_samples: S, diverse samples per case.
         seed: of the samples.
         progress: show a bar.
@@ -51,6 +52,9 @@ def evaluate(
         ProSegError: images or classes that the model does not take.
     """
     check_fit(model, dataset)
+    if unknown := [name for name in dataset.raters if name not in model.raters]:
+        text = f"Raters that the model does not know: {', '.join(unknown)}."
+        warnings.warn(f"{text} `dice_rater` leaves them out.", stacklevel=2)
     cases = _cases(dataset, volumes)
     firsts = [case[0] for case in cases]
     single = len(cases) == len(dataset)
@@ -96,10 +100,14 @@ def evaluate_run(
         ProSegError: no run, or data that does not fit it.
     """
     run = find_run(path)
-    config = replace(run.train_config(), rater_order=run.rater_order)
+    # The window is the model's own, whatever the data were prepared for.
+    config = replace(run.train_config(), window_center=None, window_width=None)
+    config = replace(config, rater_order=run.rater_order)
     source = data or run.source
     split = split or ("all" if data else "val")
-    dataset = subset(load_dataset(source, config), split)
+    dataset = read_dataset(source, config)
+    if split != "all":  # which may be of two patients
+        dataset = subset(split_dataset(dataset, config.seed), split)
     model = run.load_model("best")
     if save_masks is not None:
         check_fit(model, dataset)
@@ -183,7 +191,11 @@ def _score_case(
     model: Any, raters: Any, masks: Any, annotated: Any, samples: Any, means: Any
 ) -> Any:
     present = np.flatnonzero(annotated)
-    names = [raters[r] for r in present]
-    known = set(names) <= set(model.raters)
-    by_name = means[[model.raters.index(name) for name in names]] if known else None
-    return structure_metrics(masks[present], samples, by_name, names)
+    row, bins = structure_metrics(masks[present], samples)
+    known = [r for r in present if raters[r] in model.raters]
+    if known:
+        names = [raters[r] for r in known]
+        own = means[[model.raters.index(name) for name in names]]
+        by_name, _ = structure_metrics(masks[known], samples[:1], own, names)
+        row |= {name: value for name, value in by_name.items() if name.startswith("dice_rater")}
+    return row, bins

@@ -11,6 +11,8 @@ from typing import Any
 
 from keras_proseg.errors import ProSegError, UsageError
 
+SCRATCH = ".proseg-"  # how names of what is half-written begin
+
 
 def check_new_folder(path: Path, option: str) -> None:
     """Raises unless `path`, given as `option`, is a folder to be made, or an empty one.
@@ -43,14 +45,27 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: str | Path) -> Iterator[Path]:
-    """Yields a temporary folder; renames it to `path` (absent or empty until then) at the end."""
+    """Yields a temporary folder; renames it to `path` at the end.
+
+    Of an empty `path`, which may be a mount or where a shell stands, only the contents are new.
+
+    Raises:
+        ProSegError: it cannot be written, or `path` is empty no more at the end.
+    """
     path = Path(path)
     with _scratch(path) as folder:
-        temporary = folder / path.name
+        temporary = folder / "whole"
         temporary.mkdir()
         yield temporary
         _to_disk(temporary)
-        temporary.replace(path)
+        if folder.parent != path:
+            temporary.replace(path)
+            return
+        for other in path.iterdir():
+            if not other.name.startswith(SCRATCH):
+                raise ProSegError(f"{path} must stay empty meanwhile. Received: {other.name}")
+        for entry in temporary.iterdir():
+            entry.rename(path / entry.name)
 
 
 def _to_disk(folder: Path) -> None:
@@ -67,8 +82,9 @@ def _to_disk(folder: Path) -> None:
 def _scratch(path: Path) -> Iterator[Path]:
     folder = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        place = path if path.is_dir() else path.parent
+        place.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f"{SCRATCH}{path.name}.", dir=place))
         yield folder
     except OSError as error:
         if _is_elsewhere(error, path, folder):

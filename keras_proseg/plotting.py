@@ -78,7 +78,7 @@ def _columns(model: Any, dataset: Dataset, index: int) -> list[tuple[str, np.nda
 def _draw_cell(axis: Any, caption: str, image: np.ndarray, outlines: Any) -> None:
     axis.imshow(image, cmap="gray" if outlines is not None else "magma", interpolation="nearest")
     for mask, colour in outlines or []:
-        if mask.any() and not mask.all():
+        if min(mask.shape) > 1 and mask.any() and not mask.all():
             axis.contour(mask, [0.5], colors=[colour], linewidths=0.8)
     axis.set_title(caption, fontsize=8)
 

@@ -56,7 +56,7 @@ def sample_file(
     """
     out = Path(out) if out else _dated(image)
     check_new_folder(out, "--out")
-    read_image(image)  # a bad image is refused before the seconds that a model takes
+    _check(image)
     found = find_run(run)
     model = found.load_model("best")
     source = read_image(image, model.settings.image_channels)
@@ -79,6 +79,15 @@ def sample_file(
         _picture(model, images, folder / "samples.png")
         names = sorted(path.name for path in folder.iterdir())
     return [out / name for name in names]
+
+
+def _check(image: str | Path) -> None:
+    """Refuses a bad image before the seconds that a model takes, and the minutes of its samples."""
+    source = read_image(image)
+    if source.series is not None:
+        from keras_proseg.data.dicom_seg import check_segmentable
+
+        check_segmentable(datasets(source.series, range(len(source.images))))
 
 
 def _dated(image: str | Path) -> Path:

@@ -130,15 +130,31 @@ def test_manifests_with_mistakes(lines, words, tmp_path):
 
 
 def test_geometry_that_is_claimed_by_one_file_only_is_told(tmp_path):
-    image, masks = files.cases(1)["case0"]
-    files.save_nifti(tmp_path / "c" / "image.nii", image)
-    bare = nibabel.Nifti1Image(masks["ann"], None)
-    bare.set_sform(None, 0)
-    bare.set_qform(None, 0)
-    nibabel.save(bare, tmp_path / "c" / "mask-ann.nii")
+    for name, (image, masks) in files.cases(3).items():
+        files.save_nifti(tmp_path / name / "image.nii", image)
+        bare = nibabel.Nifti1Image(masks["ann"], None)
+        bare.set_sform(None, 0)
+        bare.set_qform(None, 0)
+        nibabel.save(bare, tmp_path / name / "mask-ann.nii")
     done = run("data", "verify", tmp_path)
     assert done.exit_code == 0, done.output
     assert "no position in space" in done.output
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        ({"patient_ids": [b"a"] * 12 + [b"b"] * 12}, "cases of 2 patient_ids, and no split"),
+        ({"split": ["val"] * 24}, "no case in train -> a training needs"),
+        ({"split": ["train"] * 24}, "no case in val"),
+        ({"patient_ids": [b"\xff\xfe"] * 24}, "patients must be UTF-8"),
+    ],
+)
+def test_what_a_training_would_refuse_is_found(columns, words, tmp_path, arrays):
+    np.savez(tmp_path / "x.npz", **arrays, **columns)
+    done = run("data", "verify", tmp_path / "x.npz")
+    assert done.exit_code == 1, done.output
+    assert words in done.output
 
 
 def test_npz_with_several_mistakes(tmp_path, arrays):

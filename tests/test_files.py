@@ -1,5 +1,6 @@
 import errno
 import os
+from pathlib import Path
 
 import pytest
 
@@ -31,6 +32,31 @@ def test_a_folder_appears_whole(tmp_path):
         (folder / "x").write_text("x")
         assert not (tmp_path / "one").exists()
     assert (tmp_path / "one" / "x").read_text() == "x"
+
+
+@pytest.mark.parametrize("given", ["there", "link", "."])
+def test_a_folder_that_is_there_is_filled_and_not_replaced(given, tmp_path, monkeypatch):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "there")
+    monkeypatch.chdir(tmp_path / "there")
+    before = (tmp_path / "there").stat().st_ino
+    path = Path(given) if given == "." else tmp_path / given
+    with atomic_folder(path) as folder:
+        (folder / "below").mkdir()
+        (folder / "below" / "x").write_text("x")
+        assert not [p for p in (tmp_path / "there").iterdir() if p.name == "below"]
+    assert (tmp_path / "there").stat().st_ino == before
+    assert [p.name for p in (tmp_path / "there").iterdir()] == ["below"]
+    assert (tmp_path / "there" / "below" / "x").read_text() == "x"
+
+
+def test_a_folder_that_somebody_else_fills_meanwhile_is_left_alone(tmp_path):
+    refused = pytest.raises(ProSegError, match="must stay empty meanwhile. Received: x")
+    with refused, atomic_folder(tmp_path) as folder:
+        (folder / "x").write_text("ours")
+        (tmp_path / "x").write_text("theirs")
+    assert [p.name for p in tmp_path.iterdir()] == ["x"]
+    assert (tmp_path / "x").read_text() == "theirs"
 
 
 def test_a_folder_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):

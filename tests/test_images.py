@@ -77,6 +77,13 @@ def test_other_kinds(tiny_run, tmp_path, kind):
     assert all(f.is_file() for f in files)
 
 
+def test_an_image_of_one_row_has_a_picture_as_well(tiny_run, tmp_path):
+    np.save(tmp_path / "row.npy", IMAGE[:1])
+    sample_file(tiny_run.path, tmp_path / "row.npy", tmp_path / "out", None, 2)
+    assert np.load(tmp_path / "out" / "masks.npy").shape == (1, 2, 1, 30, 1)
+    assert (tmp_path / "out" / "samples.png").is_file()
+
+
 @pytest.mark.parametrize("name", ["a.npy", "a.png", "a.nii", "a.npz"])
 def test_damaged_images(tmp_path, name):
     (tmp_path / name).write_bytes(b"not an image")

@@ -15,7 +15,8 @@ from PIL import Image
 from test_cli import run
 
 from keras_proseg.config import DataConfig
-from keras_proseg.data import dicom_seg
+from keras_proseg.data import dicom_seg, dicom_series
+from keras_proseg.data.dicom_series import read_slice
 from keras_proseg.data.places import Place, Volume
 from keras_proseg.data.sources import read_dataset
 from keras_proseg.errors import ProSegError, UsageError
@@ -201,6 +202,38 @@ def test_raters_predicted_on_ct_are_one_segmentation(tiny_model, series, tmp_pat
         save_masks(tiny_model, dataset, tmp_path / "again")
 
 
+def test_a_series_without_what_a_segmentation_needs_is_refused_first(tiny_run, tmp_path):
+    disc = np.zeros((8, 8))
+    write_slice(tmp_path / "ct" / "a.dcm", disc, (0, 0, 1), 1, PatientID=None)
+    text = r"ct must have whole headers of one series, for a DICOM-SEG. Received: .*PatientID"
+    with pytest.raises(ProSegError, match=text):
+        sample_file(tmp_path / "no run", tmp_path / "ct", tmp_path / "out")
+
+
+def test_values_that_16_bits_do_not_hold_are_kept(tmp_path):
+    stored = np.arange(50000, 50064).reshape(8, 8)
+    fields = {"Modality": "MR", "RescaleSlope": None, "RescaleIntercept": None}
+    write_slice(tmp_path / "a.dcm", stored, (0, 0, 1), 1, **fields)
+    found = read_slice(tmp_path / "a.dcm")
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, stored)
+    write_slice(tmp_path / "b.dcm", stored, (0, 0, 1), 1)
+    assert read_slice(tmp_path / "b.dcm").max() == 2**15 - 1  # of CT no tissue is there
+
+
+def test_pixels_that_no_decoder_reads_name_those_that_would(tmp_path, monkeypatch):
+    write_slice(tmp_path / "a.dcm", np.zeros((8, 8)), (0, 0, 1), 1)
+
+    class Compressed:
+        @property
+        def pixel_array(self):
+            raise RuntimeError("plugins are missing dependencies:\n\tpylibjpeg - pip install it")
+
+    monkeypatch.setattr(dicom_series, "_read", lambda path: Compressed())
+    with pytest.raises(ProSegError, match="missing dependencies: pylibjpeg - pip install it"):
+        read_slice(tmp_path / "a.dcm")
+
+
 def test_what_is_odd_in_a_series_is_told(tiny_run, series, tmp_path):
     folder, _ = series
     Path(by_position(folder)[2].filename).unlink()
@@ -223,7 +256,7 @@ def test_what_a_segmentation_needs(tmp_path, monkeypatch):
     write_slice(tmp_path / "a.dcm", np.zeros((8, 8)), (0, 0, 1), 1, FrameOfReferenceUID=None)
     source = [pydicom.dcmread(tmp_path / "a.dcm")]
     masks = np.ones((1, 8, 8, 1), np.uint8)
-    with pytest.raises(ProSegError, match="whole headers of one series"):
+    with pytest.raises(ProSegError, match="must have whole headers of one series"):
         dicom_seg.write_segmentation(tmp_path / "seg.dcm", source, masks, ["ann"])
     monkeypatch.setitem(sys.modules, "highdicom", None)
     with pytest.raises(ProSegError, match=r"keras-proseg\[data\]"):

@@ -173,6 +173,23 @@ def test_evaluate_a_run(tiny_run, tiny_npz, tmp_path):
     assert evaluate_run(tiny_run.path, str(tiny_npz), num_samples=3)["num_cases"] == 24
 
 
+def test_raters_that_the_model_does_not_know_are_left_out_of_dice_rater(tiny_model):
+    dataset = Dataset.from_arrays(**tiny_arrays(3), raters=["bob", "dave", "ann"])
+    with pytest.warns(UserWarning, match="model does not know: dave. `dice_rater` leaves them"):
+        summary, rows = evaluate(tiny_model, dataset, 2, progress=False)
+    dice = []
+    for rater, name in ((0, "bob"), (2, "ann")):
+        mean, own = (
+            tiny_model.predict_rater(dataset.images, name) > 0.5,
+            dataset.masks[:, rater] > 0,
+        )
+        sizes = mean.sum(axis=(1, 2, 3)) + own.sum(axis=(1, 2, 3))
+        dice.append(2 * (mean & own).sum(axis=(1, 2, 3)) / sizes)
+    assert summary["dice_rater"] == pytest.approx(np.mean(dice), abs=1e-6)
+    assert "dice_rater/dave" not in summary
+    assert "ged" in rows[0]
+
+
 def test_data_without_a_side_is_refused_before_the_run_is_made(tmp_path):
     sides = np.array(["train"] * 5 + ["test"])
     dataset = Dataset.from_arrays(**tiny_arrays(6), split=sides)

@@ -1,23 +1,24 @@
 """What every configuration checks of its fields."""
 
+import math
 from typing import Any
 
 from keras_proseg.errors import UsageError
 
 
 def check_above_zero(config: Any, names: tuple[str, ...]) -> None:
-    """Raises unless the fields `names` are None or above 0."""
+    """Raises unless the fields `names` are None or finite and above 0."""
     for name in names:
         value = getattr(config, name)
-        if value is not None and not value > 0:
+        if value is not None and not 0 < value < math.inf:
             raise UsageError(f"`{name}` must be above 0. Received: {value}")
 
 
 def check_least(config: Any, names: tuple[str, ...], least: int) -> None:
-    """Raises unless the fields `names` are None or at least `least`."""
+    """Raises unless the fields `names` are None or finite and at least `least`."""
     for name in names:
         value = getattr(config, name)
-        if value is not None and not value >= least:
+        if value is not None and not least <= value < math.inf:
             raise UsageError(f"`{name}` must be at least {least}. Received: {value}")
 
 

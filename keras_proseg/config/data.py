@@ -1,5 +1,6 @@
 """How a source becomes a data set."""
 
+import math
 from dataclasses import dataclass
 
 from keras_proseg.config.checks import check_above_zero, check_choice
@@ -56,6 +57,8 @@ class DataConfig:
                 "`window_center` and `window_width` must come together. "
                 f"Received: {self.window_center}, {self.window_width}"
             )
+        if not math.isfinite(self.window_center or 0):
+            raise UsageError(f"`window_center` must be finite. Received: {self.window_center}")
 
 
 DATA_CHOICES: dict[str, tuple[str, ...]] = {

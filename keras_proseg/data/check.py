@@ -7,7 +7,7 @@ import numpy as np
 
 from keras_proseg.data.dataset import Dataset, mask_areas
 from keras_proseg.data.findings import Findings
-from keras_proseg.data.split import NAMES
+from keras_proseg.data.split import LEAST_GROUPS, NAMES
 
 VARYING_SPACING = 1.05  # the largest over the smallest above which it is worth a note
 SHOWN = 3  # names shown of a long list
@@ -23,6 +23,19 @@ def check_dataset(dataset: Dataset, findings: Findings) -> None:
         _check_images(dataset, rows, findings)
     _check_duplicates(dataset, findings)
     _check_masks(dataset, findings)
+
+
+def check_sides(dataset: Dataset, findings: Findings) -> None:
+    """Adds what keeps `dataset` from being split, or trained on."""
+    if dataset.split is None:
+        groups = len(np.unique(dataset.patients))
+        if groups < LEAST_GROUPS:
+            text = f"cases of {groups} {dataset.group_by}, and no split"
+            findings.add(text, f"{LEAST_GROUPS} or more are needed to draw one")
+        return
+    for side in ("train", "val"):
+        if side not in dataset.split:
+            findings.add(f"no case in {side}", "a training needs cases in train and in val")
 
 
 def file_of(dataset: Dataset, row: int) -> str:

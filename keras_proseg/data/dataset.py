@@ -41,8 +41,8 @@ class Dataset:
         source: where the cases come from, as given by the user.
         image_kind: `"given"`, `"ct"` or `"phantom"` (simulated pixels).
         dropped: how many cases without any rater were left out.
-        notes: what else is known of the source, for people and for JSON: counts, `findings`, and
-            the `scale` that images were brought to.
+        notes: what else is known of the source, for people and for JSON: counts, `findings`, the
+            `scale` that images were brought to, the `window` they were prepared for.
     """
 
     images: np.ndarray

@@ -2,6 +2,7 @@
 
 import warnings
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -37,9 +38,20 @@ def write_segmentation(
     try:
         _segmentation(highdicom, source, masks, labels, series_number).save_as(path)
     except Exception as error:  # what a header lacks or garbles shows here, in many ways
-        raise ProSegError(
-            f"{path} must be made from whole headers of one series. Received: {reason_of(error)}"
-        ) from error
+        where = Path(getattr(source[0], "filename", None) or path).parent
+        text = f"{where} must have whole headers of one series, for a DICOM-SEG."
+        raise ProSegError(f"{text} Received: {reason_of(error)}") from error
+
+
+def check_segmentable(source: list[Any]) -> None:
+    """Raises as `write_segmentation` would for masks of these slices.
+
+    Args:
+        source: their pydicom datasets.
+    """
+    shape = (len(source), source[0].Rows, source[0].Columns, 1)
+    with TemporaryDirectory() as folder:
+        write_segmentation(Path(folder) / "masks.dcm", source, np.zeros(shape, np.uint8), ["none"])
 
 
 def _segmentation(

@@ -72,6 +72,7 @@ def read_series(folder: str | Path, findings: Findings) -> Series:
             spacings or orientations.
     """
     folder = Path(folder)
+    require(folder.exists(), str(folder), "an existing DICOM file or folder", "none there")
     paths = [folder] if folder.is_file() else sorted(filter(_is_dicom, folder.iterdir()))
     headers = [_header(path) for path in paths]
     require(bool(headers), str(folder), "a folder with DICOM files", "none")
@@ -98,7 +99,10 @@ def _is_dicom(path: Path) -> bool:
 
 
 def read_slice(path: Path, shape: tuple[int, int] | None = None) -> np.ndarray:
-    """Hounsfield units (or rescaled intensities) of one file, int16 where they are whole numbers.
+    """Hounsfield units (or rescaled intensities) of one file.
+
+    Returns:
+        (H, W), int16 where they are whole numbers (CT's clipped to its range), else float32.
 
     Raises:
         ProSegError: no readable slice, or not of `shape`.
@@ -108,9 +112,11 @@ def read_slice(path: Path, shape: tuple[int, int] | None = None) -> np.ndarray:
         pixels = image.pixel_array
         slope = float(getattr(image, "RescaleSlope", 1))
         intercept = float(getattr(image, "RescaleIntercept", 0))
-        measured = getattr(image, "Modality", "CT") != "CT" or hasattr(image, "RescaleIntercept")
+        ct = getattr(image, "Modality", "CT") == "CT"
+        measured = not ct or hasattr(image, "RescaleIntercept")
     except Exception as error:
-        raise ProSegError(f"{path} must hold whole pixels. Received: {reason_of(error)}") from error
+        reason = " ".join(str(error).split())  # which decoders are lacking comes in later lines
+        raise ProSegError(f"{path} must hold whole pixels. Received: {reason}") from error
     wanted = "a slice of one channel" if shape is None else f"a CT slice of {shape[0]}x{shape[1]}"
     good = pixels.ndim == 2 and (shape is None or pixels.shape == shape)
     require(good, str(path), f"{wanted} pixels", pixels.shape)
@@ -119,9 +125,10 @@ def read_slice(path: Path, shape: tuple[int, int] | None = None) -> np.ndarray:
     require(finite, str(path), "a slice with finite RescaleSlope", (slope, intercept))
     units = pixels.astype(np.float64) * slope + intercept
     whole = np.abs(units - np.rint(units)).max() < WHOLE_HU
-    if not whole:
+    fits = ct or np.abs(units + 0.5).max() < 2**15
+    if not (whole and fits):
         return units.astype(np.float32)
-    return np.clip(np.rint(units), -32768, 32767).astype(np.int16)
+    return np.clip(np.rint(units), -(2**15), 2**15 - 1).astype(np.int16)
 
 
 def datasets(series: Series, indices: Iterable[int]) -> list[Any]:

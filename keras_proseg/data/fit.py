@@ -15,6 +15,7 @@ from keras_proseg.errors import UsageError
 
 Settings = TypeVar("Settings", bound=DataConfig)
 SCALE = ("spacing", "fit", "size")
+WINDOW = ("window_center", "window_width")
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def scale_of(config: DataConfig) -> dict[str, Any]:
 
 
 def at_scale(config: Settings, notes: dict[str, Any]) -> Settings:
-    """`config` with the scale that data were brought to, be it when they were prepared.
+    """`config` with the scale that data were brought to, and the window they were prepared for.
 
     Args:
         config: the settings asked for.
@@ -73,10 +74,10 @@ def at_scale(config: Settings, notes: dict[str, Any]) -> Settings:
         UsageError: it asks for another scale.
     """
     usual = scale_of(DataConfig())
-    scale = usual | notes.get("scale", {})
+    scale = usual | notes.get("scale", {}) | notes.get("window", {})
     for name, value in scale.items():
         given = getattr(config, name)
-        if given not in (value, usual[name]):
+        if given not in (value, usual.get(name)):
             text = f"`{name}` must be {value}, as of the data, or be left out."
             raise UsageError(f"{text} Received: {given}")
     return replace(config, **scale)

@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from keras_proseg.config import DataConfig, TrainConfig
-from keras_proseg.data.check import check_dataset
+from keras_proseg.data.check import check_dataset, check_sides
 from keras_proseg.data.dataset import Dataset, rank_by_area
 from keras_proseg.data.findings import Findings
-from keras_proseg.data.fit import SCALE, at_scale
+from keras_proseg.data.fit import SCALE, WINDOW, at_scale
 from keras_proseg.data.prepared import is_prepared, load_prepared
 from keras_proseg.data.split import split_dataset
 from keras_proseg.errors import UsageError
@@ -49,7 +49,9 @@ def read_dataset(source: str, config: DataConfig | None = None) -> Dataset:
     dataset = _read(source, config, findings)
     findings.check()
     assert dataset is not None
-    at_scale(config, dataset.notes)
+    config = at_scale(config, dataset.notes)
+    if config.window_center is not None:
+        dataset.notes["window"] = {name: getattr(config, name) for name in WINDOW}
     check_dataset(dataset, findings)
     findings.check()
     order = config.rater_order or dataset.rater_order
@@ -67,6 +69,7 @@ def verify_source(source: str, config: DataConfig | None = None) -> tuple[Findin
     if dataset is not None:
         at_scale(config, dataset.notes)
         check_dataset(dataset, findings)
+        check_sides(dataset, findings)
     return findings, dataset
 
 

@@ -10,6 +10,7 @@ from keras_proseg.errors import UsageError
 
 NAMES = ("train", "val", "test")
 FRACTIONS = (0.7, 0.1, 0.2)
+LEAST_GROUPS = 3  # one for each
 
 
 def split_dataset(dataset: Dataset, seed: int = 0) -> Dataset:
@@ -59,7 +60,8 @@ def split_rows(dataset: Dataset, name: str) -> np.ndarray:
 
 def _draw(groups: np.ndarray, seed: int) -> np.ndarray:
     names = np.unique(groups)
-    require(len(names) >= 3, "cases", "of at least 3 groups to split them", f"{len(names)}")
+    wanted = f"of at least {LEAST_GROUPS} groups to split them"
+    require(len(names) >= LEAST_GROUPS, "cases", wanted, len(names))
     order = np.random.default_rng(seed).permutation(len(names))
     held = [max(1, round(fraction * len(names))) for fraction in FRACTIONS[1:]]
     sides = np.full(len(names), "train", dtype="<U5")

@@ -8,6 +8,7 @@ import numpy as np
 
 from keras_proseg.data.dataset import Dataset, require
 from keras_proseg.data.findings import Findings
+from keras_proseg.errors import ProSegError
 
 
 def check_arrays(
@@ -152,7 +153,10 @@ def _column(values: Any, name: str, count: int, default: np.ndarray) -> np.ndarr
     array = np.asarray(default if values is None else values)
     require(array.shape == (count,), name, f"({count},)", f"shape {array.shape}")
     require(array.dtype.kind in "biufUS", name, "strings or numbers", f"dtype {array.dtype}")
-    return array.astype(str)
+    try:
+        return np.char.decode(array, "utf-8") if array.dtype.kind == "S" else array.astype(str)
+    except UnicodeDecodeError as error:
+        raise ProSegError(f"{name} must be UTF-8. Received: {error.object!r}") from error
 
 
 def _without_unannotated(dataset: Dataset) -> Dataset:

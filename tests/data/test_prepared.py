@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -67,7 +68,7 @@ def test_a_training_on_it_knows_the_scale_of_its_images(prepared, dataset, tmp_p
         with pytest.raises(UsageError, match="`spacing` must be None, as of the data"):
             command(source, DataConfig(spacing=0.5))
     with pytest.raises(UsageError, match="`fit` must be exact, as of the data"):
-        plain = Dataset.from_arrays(np.asarray(dataset.images), dataset.masks)
+        plain = replace(dataset, notes={})
         training.train(plain, tmp_path / "other", fit="pad")
 
 
@@ -178,26 +179,46 @@ def test_a_source_is_not_replaced_by_what_is_prepared_of_it(tmp_path, arrays):
 
 
 KILLED = """
-import sys, time, numpy as np
+import sys, time
 from keras_proseg.data import prepared
-from keras_proseg.data.dataset import Dataset
+from keras_proseg_cli.main import main
 finish = prepared.PreparedWriter.finish
 def slow(self, about):
     print("writing", flush=True); time.sleep(60)
 prepared.PreparedWriter.finish = slow
-images, masks = np.zeros((4, 32, 32, 1)), np.zeros((4, 2, 32, 32), np.uint8)
-prepared.write_prepared(Dataset.from_arrays(images, masks), sys.argv[1])
+main(["data", "prepare", *sys.argv[1:]])
 """
 
 
-def test_a_killed_preparation_leaves_no_file(tmp_path):
-    command = [sys.executable, "-c", KILLED, tmp_path / "data"]
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_killed_preparation_leaves_no_file(number, tmp_path, arrays):
+    np.savez(tmp_path / "x.npz", **arrays)
+    (tmp_path / "out").mkdir()
+    arguments = [tmp_path / "x.npz", "--out", tmp_path / "out" / "data"]
+    command = [sys.executable, "-c", KILLED, *arguments]
     process = subprocess.Popen(command, stdout=subprocess.PIPE)
     assert process.stdout.readline() == b"writing\n"
     time.sleep(0.1)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    assert not (tmp_path / "data").exists()
+    os.kill(process.pid, number)
+    left = process.wait()
+    assert not (tmp_path / "out" / "data").exists()
+    if number == signal.SIGTERM:  # a chance to tidy up
+        assert left == 143
+        assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_training_on_it_sees_through_the_window_it_was_prepared_for(
+    tmp_path, arrays, monkeypatch
+):
+    monkeypatch.setattr(training, "_trained", lambda run, model, *_: model)
+    np.savez(tmp_path / "x.npz", **arrays, patient_ids=np.arange(24) // 2)
+    window = ("--window-center", 40, "--window-width", 100)
+    done = run("data", "prepare", tmp_path / "x.npz", "--out", tmp_path / "data", *window)
+    assert done.exit_code == 0, done.output
+    model = training.train(str(tmp_path / "data"), tmp_path / "run", lambda line: None)
+    assert (model.intensity.mode, model.intensity.center) == ("window", 40)
+    with pytest.raises(UsageError, match="`window_center` must be 40.0, as of the data"):
+        training.train(str(tmp_path / "data"), tmp_path / "b", window_center=0, window_width=100)
 
 
 def test_prepare_and_evaluate(tiny_run, tmp_path):

@@ -69,6 +69,7 @@ def test_summary_and_evaluate_work(capsys):
         (TrainConfig, {"warmup": -5}, "at least 0"),
         (TrainConfig, {"zoom": float("nan")}, "at least 0"),
         (TrainConfig, {"clip": 0.0}, "above 0"),
+        (TrainConfig, {"spacing": float("inf")}, "above 0"),
         (ModelConfig, {"raters_per_step": 0}, "at least 1"),
         (ModelConfig, {"preference_size": -1}, "at least 1"),
         (ModelConfig, {"depth": 1}, "at least 2"),
@@ -82,6 +83,13 @@ def test_settings_out_of_range_are_refused_before_anything_is_done(of, settings,
     with pytest.raises(UsageError) as caught:
         of(**settings)
     assert str(caught.value) == f"`{name}` must be {text}. Received: {value}"
+
+
+def test_a_window_is_finite():
+    with pytest.raises(UsageError, match="`window_center` must be finite. Received: nan"):
+        TrainConfig(window_center=float("nan"), window_width=100)
+    with pytest.raises(UsageError, match="`window_width` must be above 0. Received: inf"):
+        TrainConfig(window_center=0, window_width=float("inf"))
 
 
 def test_a_model_takes_no_settings_of_a_training():
