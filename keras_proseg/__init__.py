@@ -20,6 +20,7 @@ _NAMES = {
     "export_saved_model": "keras_proseg.export",
     "load": "keras_proseg.pretrained",
     "load_dataset": "keras_proseg.data.sources",
+    "resume": "keras_proseg.training",
     "train": "keras_proseg.training",
 }
 

@@ -107,7 +107,10 @@ def evaluate_run(
     split = split or ("all" if data else "val")
     dataset = read_dataset(source, config)
     if split != "all":  # which may be of two patients
-        dataset = subset(split_dataset(dataset, config.seed), split)
+        dataset = split_dataset(dataset, config.seed)
+        if data is None:
+            run.check_data(dataset)  # else patients trained on may be on another side by now
+        dataset = subset(dataset, split)
     model = run.load_model("best")
     if save_masks is not None:
         check_fit(model, dataset)

@@ -77,7 +77,6 @@ class ProSeg(Bound, Sampling, TrainStep, keras.Model):
     ) -> None:
         spread_operations()
         trainable = settings.pop("trainable", True)
-        settings.pop("dtype", None)
         super().__init__(name=name, trainable=trainable, dtype="float32")
         self.settings = _settings(raters, config, settings)
         c = self.settings
@@ -210,7 +209,8 @@ class ProSeg(Bound, Sampling, TrainStep, keras.Model):
 
     def fit(self, *args: Any, callbacks: Any = None, **kwargs: Any) -> Any:
         """Keras' own, guarded against steps that are not finite again and again."""
-        callbacks = [*(callbacks or []), NonFiniteGuard(self.settings.max_bad_steps)]
+        given = callbacks if isinstance(callbacks, (list, tuple)) else [callbacks]
+        callbacks = [c for c in given if c] + [NonFiniteGuard(self.settings.max_bad_steps)]
         return super().fit(*args, callbacks=callbacks, **kwargs)
 
     @classmethod

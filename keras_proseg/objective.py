@@ -61,7 +61,9 @@ def objective(terms: ElboTerms, config: ModelConfig) -> Any:
     pixels = ops.cast(terms.num_pixels, "float32") if mean else 1.0
     latents = ops.cast(terms.num_latents, "float32") if mean else 1.0
     # The Gaussian's constant moves no weight, and would drown the rest of the loss.
-    constant = terms.num_pixels * config.image_channels * _image_constant(config)
+    constant = 0.0
+    if config.image_decoder != "none":
+        constant = terms.num_pixels * config.image_channels * _image_constant(config)
     return (
         config.nll_weight * terms.nll_mask / (pixels * config.num_classes)
         + config.dice_weight * terms.dice_loss

@@ -15,6 +15,7 @@ from typing import Any
 from keras_proseg import __version__
 from keras_proseg.backends import PACKAGES
 from keras_proseg.config import ModelConfig, TrainConfig, default_rater_order, to_dict
+from keras_proseg.data.dataset import Dataset
 from keras_proseg.errors import ProSegError, UsageError, reason_of
 from keras_proseg.files import atomic_file, check_new_folder, read_json, write_json
 from keras_proseg.plan import Plan
@@ -116,8 +117,19 @@ class Run:
         """
         source = self.section("data").get("source")
         if source is None:
-            raise UsageError(f"{self.path} names no file of data: give the data. Received: none")
+            text = f"{self.path} names no file of data: give the data, in Python. Received: none"
+            raise UsageError(text)
         return source
+
+    def check_data(self, dataset: Dataset) -> None:
+        """Raises unless `dataset` and its split are what the run was trained on.
+
+        Raises:
+            ProSegError: they have changed.
+        """
+        if dataset.fingerprint() != self.section("data").get("fingerprint"):
+            text = f"{dataset.source} must be the data that {self.path} was trained on."
+            raise ProSegError(f"{text} Received: changed data")
 
     @property
     def rater_order(self) -> str:

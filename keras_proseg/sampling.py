@@ -140,7 +140,8 @@ class Sampling(Drawing):
         return check_images(array[None] if array.ndim == 3 else array), array.ndim == 3
 
     def _next_seed(self: Any) -> int:
-        return int(np.asarray(ops.convert_to_numpy(self.seed_generator.next()))[1])
+        state = [int(word) % 2**32 for word in ops.convert_to_numpy(self.seed_generator.next())]
+        return int(np.random.SeedSequence(state).generate_state(1)[0] // 2)
 
     def _draw_preferences(
         self: Any, rater: Any, batch: int, num: int, seed: int
@@ -153,7 +154,7 @@ class Sampling(Drawing):
             order = np.random.default_rng(seed).permutation(len(self.raters))
             turns = np.random.default_rng(seed + 1).permutation(num)
             ids = order[turns % len(self.raters)][None]
-        elif isinstance(rater, (str, int, np.integer)):
+        elif isinstance(rater, str) or np.ndim(rater) == 0:
             ids = np.full((1, num), self.rater_index(rater))
         else:
             if len(rater) != batch:

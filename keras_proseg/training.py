@@ -17,9 +17,8 @@ from keras_proseg.config import (
 )
 from keras_proseg.data.dataset import Dataset, rows_of
 from keras_proseg.data.fit import at_scale
-from keras_proseg.data.sources import load_dataset
+from keras_proseg.data.sources import as_asked, load_dataset
 from keras_proseg.data.split import split_dataset, split_rows
-from keras_proseg.errors import ProSegError
 from keras_proseg.imagenet import package_file
 from keras_proseg.runs import Run
 from keras_proseg.session import Session
@@ -76,10 +75,7 @@ def resume(path: str | Path, data: Dataset | None = None, log: Any = print) -> R
     run = Run.open(path)
     train_config = run.train_config()
     dataset = _dataset(run.source if data is None else data, train_config)
-    if dataset.fingerprint() != run.section("data").get("fingerprint"):
-        raise ProSegError(
-            f"{dataset.source} must be the data that {path} was trained on. Received: changed data"
-        )
+    run.check_data(dataset)
     model_config = ModelConfig(**of_saved(run.section("model")))
     return _trained(run, model_config, train_config, dataset, log)
 
@@ -118,7 +114,7 @@ def fit_config(
 
 def _dataset(data: str | Dataset, config: TrainConfig) -> Dataset:
     if isinstance(data, Dataset):
-        return split_dataset(data, config.seed)
+        return split_dataset(as_asked(data, config), config.seed)
     return load_dataset(data, config)
 
 

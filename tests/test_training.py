@@ -118,6 +118,35 @@ def test_the_best_checkpoint_is_the_latest_of_those_good_at_both(tiny_npz, tmp_p
     assert kept == [1, 3, 4]
 
 
+def test_a_run_whose_data_have_changed_is_neither_resumed_nor_evaluated(tmp_path, monkeypatch):
+    monkeypatch.setattr("keras_proseg.training._trained", lambda run, *_: run)
+    path, arrays = tmp_path / "x.npz", tiny_arrays(9)
+    np.savez(path, **arrays, patient_ids=np.arange(9))
+    run = train(str(path), tmp_path / "run", lambda line: None)
+    assert resume(run.path).path == run.path
+    for changed in ({"split": ["val"] * 3 + ["train"] * 6}, tiny_arrays(9, seed=1)):
+        np.savez(path, **arrays | {"patient_ids": np.arange(9)} | changed)
+        for use in (resume, evaluate_run):
+            with pytest.raises(ProSegError, match=r"x.npz must be the data that .*changed data"):
+                use(run.path)
+
+
+def test_raters_and_slices_of_arrays_are_as_asked(tmp_path, monkeypatch):
+    monkeypatch.setattr("keras_proseg.training._trained", lambda run, model, *_: (run, model))
+    arrays = tiny_arrays(9)
+    arrays["masks"] = arrays["masks"][:, ::-1].copy()
+    arrays["masks"][4] = 0
+    dataset = Dataset.from_arrays(**arrays, patients=np.arange(9))
+    settings = {"rater_order": "area", "slices": "drawn"}
+    run, model = train(dataset, tmp_path / "run", lambda line: None, **settings)
+    assert model.raters == ("rank1", "rank2", "rank3")
+    assert sum(run.section("data")["split"].values()) == 8
+    resume(run.path, dataset)
+    with pytest.raises(ProSegError, match="of at least one slice that is drawn on"):
+        arrays["masks"][:] = 0
+        train(Dataset.from_arrays(**arrays, patients=np.arange(9)), slices="drawn")
+
+
 def test_resume_of_a_finished_run_changes_no_loss(tiny_run, tiny_npz):
     before = tiny_run.history()
     resume(tiny_run.path, log=lambda line: None)
@@ -171,6 +200,10 @@ def test_evaluate_a_run(tiny_run, tiny_npz, tmp_path):
     assert summary["split"] == "test"
     assert (tmp_path / "e" / "metrics.json").is_file()
     assert evaluate_run(tiny_run.path, str(tiny_npz), num_samples=3)["num_cases"] == 24
+    two = {name: array[:2] for name, array in tiny_arrays().items()}
+    np.savez(tmp_path / "two.npz", **two, patient_ids=["p1", "p2"], rater_ids=["ann", "bob", "cy"])
+    found = evaluate_run(tiny_run.path, str(tmp_path / "two.npz"), num_samples=3)
+    assert found["num_patients"] == 2
 
 
 def test_raters_that_the_model_does_not_know_are_left_out_of_dice_rater(tiny_model):

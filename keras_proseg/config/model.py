@@ -138,7 +138,10 @@ class ModelConfig:
         check_least(self, _LEAST_1, 1)
         check_least(self, _WEIGHTS, 0)
         check_above_zero(self, _SCALES)
-        check_least(self, ("depth",), 2)
+        check_least(self, ("depth", "preference_size"), 2)
+        if self.image_decoder == "unet" and self.ambiguity_stride != 1:
+            text = "`ambiguity_stride` must be 1 for `image_decoder` unet."
+            raise UsageError(f"{text} Received: {self.ambiguity_stride}")
         if self.backbone == EFFICIENTNET:
             check_choice("depth", self.depth, EFFICIENTNET_DEPTHS)
         if not 0 < self.fine_width <= 1:
@@ -167,7 +170,7 @@ class ModelConfig:
 
 
 _LEAST_1 = (
-    "num_classes", "image_channels", "width", "stem", "ambiguity_size", "preference_size",
+    "num_classes", "image_channels", "width", "stem", "ambiguity_size",
     "ambiguity_stride", "decoder_width", "raters_per_step", "draws_per_step", "mean_samples",
     "max_bad_steps",
 )  # fmt: skip

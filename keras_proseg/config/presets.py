@@ -50,14 +50,21 @@ PUBLISHED_TRAIN: dict[str, Any] = {
 
 
 def preset_configs(preset: str, **changes: Any) -> tuple[ModelConfig, TrainConfig]:
-    """The preset's two configurations, with `changes` by field name on top (None keeps the preset).
+    """The preset's two configurations, with `changes` by field name on top.
+
+    None keeps the preset where it is no value of the field.
 
     Raises:
         UsageError: an unknown preset, field or choice.
     """
     check_choice("preset", preset, TRAIN_CHOICES["preset"])
     of_model, of_train = (PUBLISHED_MODEL, PUBLISHED_TRAIN) if preset == "published" else ({}, {})
-    changes = {name: value for name, value in changes.items() if value is not None}
+    types = {f.name: str(f.type) for f in (*fields(ModelConfig), *fields(TrainConfig))}
+    changes = {
+        name: value
+        for name, value in changes.items()
+        if value is not None or "None" in types.get(name, "")
+    }
     model_names = {f.name for f in fields(ModelConfig)}
     train_names = {f.name for f in fields(TrainConfig)}
     unknown = sorted(set(changes) - model_names - train_names)

@@ -131,13 +131,14 @@ class Dataset:
         )
 
     def fingerprint(self) -> str:
-        """A hash of images, masks, raters and groups: equal data, equal fingerprint."""
+        """A hash of images, masks, raters, groups and split: equal data, equal fingerprint."""
         digest = hashlib.sha256()
         for array in (self.images, self.masks, self.annotated):
             digest.update(f"{array.dtype.str}{array.shape}".encode())
             for start in range(0, len(array), CHUNK):
                 digest.update(np.ascontiguousarray(array[start : start + CHUNK]).data)
-        for names in (self.raters, self.case_ids, self.patients):
+        split = () if self.split is None else self.split
+        for names in (self.raters, self.case_ids, self.patients, split):
             digest.update("\0".join(map(str, names)).encode())
         return digest.hexdigest()[:16]
 

@@ -30,7 +30,8 @@ def read_hdf5(root: str | Path, findings: Findings) -> Iterator[Record]:
     """Reads the release's folders; raters are `a1`, `a2` ... and the same persons throughout.
 
     2-D files are slices (H, W): the patient is the file's name without the slice's number. 3-D
-    arrays are volumes, their slices along the axis whose length differs from the other two.
+    arrays are volumes, their slices along the axis whose length differs from the other two, which
+    are alike; else along the first.
     """
     root = Path(root)
     remedy = f"mend the file, or leave it out; expected {LAYOUT}"
@@ -87,8 +88,8 @@ def _slices(array: np.ndarray) -> np.ndarray:
     """(Z, H, W)."""
     if array.ndim == 2:
         return array[None]
-    last = array.shape[0] == array.shape[1] != array.shape[2]
-    return np.moveaxis(array, 2, 0) if last else array
+    z, y, x = array.shape
+    return np.moveaxis(array, 2 if z == y != x else 1 if z == x != y else 0, 0)
 
 
 def _mask(array: np.ndarray, name: str, path: Path) -> np.ndarray:

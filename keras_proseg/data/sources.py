@@ -6,9 +6,11 @@ A source is known by its name and by what lies in it; each has a module of its o
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from keras_proseg.config import DataConfig, TrainConfig
 from keras_proseg.data.check import check_dataset, check_sides
-from keras_proseg.data.dataset import Dataset, rank_by_area
+from keras_proseg.data.dataset import Dataset, mask_areas, rank_by_area, require
 from keras_proseg.data.findings import Findings
 from keras_proseg.data.fit import SCALE, WINDOW, at_scale
 from keras_proseg.data.prepared import is_prepared, load_prepared
@@ -54,6 +56,19 @@ def read_dataset(source: str, config: DataConfig | None = None) -> Dataset:
         dataset.notes["window"] = {name: getattr(config, name) for name in WINDOW}
     check_dataset(dataset, findings)
     findings.check()
+    return as_asked(dataset, config)
+
+
+def as_asked(dataset: Dataset, config: DataConfig) -> Dataset:
+    """`dataset` with the `slices` of `config`, and raters in its `rater_order` or the data's own.
+
+    Raises:
+        ProSegError: `slices` is `"drawn"` and nothing is.
+    """
+    if config.slices == "drawn":
+        drawn = np.flatnonzero(mask_areas(dataset).any(axis=1))
+        require(bool(len(drawn)), "masks", "of at least one slice that is drawn on", "none")
+        dataset = dataset if len(drawn) == len(dataset) else dataset.take(drawn)
     order = config.rater_order or dataset.rater_order
     return rank_by_area(dataset) if order == "area" else dataset
 

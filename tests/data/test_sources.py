@@ -129,7 +129,7 @@ def test_structures_and_channels(content, tmp_path):
     np.testing.assert_array_equal(dataset.images, np.moveaxis(volume, 2, 0))
 
 
-@pytest.mark.parametrize("axis", [0, 2])
+@pytest.mark.parametrize("axis", [0, 1, 2])
 def test_hdf5_volumes(axis, content, tmp_path):
     import h5py
 

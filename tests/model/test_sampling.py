@@ -19,6 +19,9 @@ def test_seed_contract():
     assert one.flags.writeable
     assert (one != model.sample(image[0], "bob", 4, seed=10)).any()
     assert (model.sample(image[0], "bob", 4) != model.sample(image[0], "bob", 4)).any()
+    first, again, other = (tiny(seed=s).sample(image[0], "bob", 4) for s in (5, 5, 6))
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
 
 
 @pytest.mark.backend
@@ -172,6 +175,6 @@ def test_a_rater_in_text_is_a_name_first_and_else_an_index():
     named_by_numbers = ProSeg(raters=["01", "2", "0"], **SMALL)
     found = [named_by_numbers.rater_index(rater) for rater in ("01", "2", "0", "1", 2)]
     assert found == [0, 1, 2, 1, 2]
-    for rater in ("3", "²", "-1", "", True):
+    for rater in ("3", "²", "-1", "", True, 1.0, np.array(1.5)):
         with pytest.raises(UsageError, match="`rater` must be one of 01, 2, 0 or 0 to 2"):
             named_by_numbers.rater_index(rater)

@@ -7,6 +7,7 @@ from tiny_model import batch, tiny
 from keras_proseg import ModelConfig, ProSeg, UsageError
 from keras_proseg.config import TrainConfig, preset_configs
 from keras_proseg.layers.unet import ConvBlock
+from keras_proseg.objective import ElboTerms, objective
 
 VARIANTS = [
     pytest.param({}, marks=pytest.mark.backend),
@@ -71,7 +72,7 @@ def test_summary_and_evaluate_work(capsys):
         (TrainConfig, {"clip": 0.0}, "above 0"),
         (TrainConfig, {"spacing": float("inf")}, "above 0"),
         (ModelConfig, {"raters_per_step": 0}, "at least 1"),
-        (ModelConfig, {"preference_size": -1}, "at least 1"),
+        (ModelConfig, {"preference_size": 1}, "at least 2"),
         (ModelConfig, {"depth": 1}, "at least 2"),
         (ModelConfig, {"beta_z": -0.1}, "at least 0"),
         (ModelConfig, {"image_scale": 0.0}, "above 0"),
@@ -93,8 +94,25 @@ def test_a_window_is_finite():
 
 
 def test_a_model_takes_no_settings_of_a_training():
-    with pytest.raises(UsageError, match="fields of `ModelConfig`. Received: learning_rate, steps"):
-        ProSeg(raters=["ann"], learning_rate=7.0, steps=3)
+    with pytest.raises(UsageError, match="fields of `ModelConfig`. Received: dtype, steps"):
+        ProSeg(raters=["ann"], dtype="mixed_bfloat16", steps=3)
+
+
+def test_an_image_is_decoded_by_a_unet_from_z_of_every_pixel_only():
+    text = "`ambiguity_stride` must be 1 for `image_decoder` unet. Received: 8"
+    with pytest.raises(UsageError, match=text):
+        ModelConfig(image_decoder="unet")
+
+
+def test_none_is_a_value_where_the_field_takes_it():
+    model, training = preset_configs("published", clip=None, raters_per_step=None, width=None)
+    assert (training.clip, model.raters_per_step, model.width) == (None, None, 16)
+
+
+def test_without_an_image_decoder_the_image_adds_nothing_to_the_loss():
+    config = ModelConfig(image_decoder="none", image_weight=1.0, reduction="sum")
+    terms = ElboTerms(*[np.zeros(2, "float32")] * 7, num_pixels=1024.0, num_latents=16.0)
+    np.testing.assert_array_equal(objective(terms, config), 0.0)
 
 
 @pytest.mark.parametrize(
