@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from keras_proseg.config import DataConfig
 from keras_proseg.data.dicom_series import read_series
 from keras_proseg.data.findings import Findings
-from keras_proseg.data.lidc_config import LidcConfig
 from keras_proseg.data.lidc_crops import Crop
 from keras_proseg.data.lidc_database import database_file, dicom_root
 from keras_proseg.data.lidc_labels import Nodule
@@ -64,7 +64,7 @@ def crop_ct(nodule: Nodule, root: Path, crop: int) -> np.ndarray | None:
     """
     folder = scan_folder(root, nodule.scan)
     series = read_series(folder, Findings(str(folder)))
-    cropped = crop_pixels(Crop(nodule, LidcConfig(crop=crop)), series)
+    cropped = crop_pixels(Crop(nodule, DataConfig(crop=crop)), series)
     return None if cropped is None else cropped[0]
 
 

@@ -3,7 +3,7 @@
 `ModelConfig` is what a saved model carries, `TrainConfig` what a run records beside it.
 """
 
-from keras_proseg.config.data import DATA_CHOICES, DataConfig, default_rater_order
+from keras_proseg.config.data import DATA_CHOICES, MAX_READERS, DataConfig, default_rater_order
 from keras_proseg.config.export import EXPORT_CHOICES, ExportConfig
 from keras_proseg.config.model import (
     CHOICES,
@@ -14,6 +14,7 @@ from keras_proseg.config.model import (
     of_saved,
     with_intensity,
 )
+from keras_proseg.config.phantom import PhantomConfig
 from keras_proseg.config.presets import PUBLISHED_MODEL, PUBLISHED_TRAIN, preset_configs, to_dict
 from keras_proseg.config.training import DEFAULT_MINUTES, TRAIN_CHOICES, TrainConfig
 
@@ -24,6 +25,7 @@ __all__ = [
     "EFFICIENTNET",
     "EXPORT_CHOICES",
     "LEAST_CONCENTRATION",
+    "MAX_READERS",
     "PUBLISHED_MODEL",
     "PUBLISHED_TRAIN",
     "TRAIN_CHOICES",
@@ -31,6 +33,7 @@ __all__ = [
     "ExportConfig",
     "IntensityConfig",
     "ModelConfig",
+    "PhantomConfig",
     "TrainConfig",
     "default_rater_order",
     "of_saved",

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from keras_proseg.config.checks import check_above_zero, check_choice
 from keras_proseg.errors import UsageError
 
+MAX_READERS = 4  # of a nodule of LIDC-IDRI
+LEAST_CROP, MOST_CROP = 16, 512
+
 
 @dataclass(frozen=True)
 class DataConfig:
@@ -22,11 +25,12 @@ class DataConfig:
             `window_width`. CT has one by default (-400, 1600), other images none.
         window_width: its width, in HU.
         slices: of volumes, `"all"` slices or the ones `"drawn"` on by any rater.
-        min_raters: (lidc) nodules outlined by fewer readers are left out.
-        images: (lidc) `"auto"`, `"ct"` or `"phantom"`.
-        dicom: (lidc) folder of the DICOM download.
+        min_raters: (lidc) nodules outlined by fewer readers are left out, 1 to 4.
+        images: (lidc) `"ct"` (real, and nothing else), `"phantom"` (simulated) or `"auto"`: real
+            where DICOM files are configured and present.
+        dicom: (lidc) folder of the DICOM download; by default the one in the user's ~/.pylidcrc.
         limit: (lidc) only so many nodules, for quick trials.
-        crop: (lidc) height and width of the images in pixels.
+        crop: (lidc) height and width of the images in pixels, 16 to 512.
         unit: (lidc) the `"slices"` somebody drew on, or whole nodules as `"volumes"`: with
             `spacing` isotropic, and two slices more at either end.
         workers: (lidc) processes that read scans.
@@ -57,6 +61,12 @@ class DataConfig:
                 "`window_center` and `window_width` must come together. "
                 f"Received: {self.window_center}, {self.window_width}"
             )
+        if not 1 <= self.min_raters <= MAX_READERS:
+            text = f"`min_raters` must be 1 to {MAX_READERS}."
+            raise UsageError(f"{text} Received: {self.min_raters}")
+        if not LEAST_CROP <= self.crop <= MOST_CROP:
+            text = f"`crop` must be {LEAST_CROP} to {MOST_CROP} pixels."
+            raise UsageError(f"{text} Received: {self.crop}")
         if not math.isfinite(self.window_center or 0):
             raise UsageError(f"`window_center` must be finite. Received: {self.window_center}")
 

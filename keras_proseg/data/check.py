@@ -26,16 +26,16 @@ def check_dataset(dataset: Dataset, findings: Findings) -> None:
 
 
 def check_sides(dataset: Dataset, findings: Findings) -> None:
-    """Adds what keeps `dataset` from being split, or trained on."""
+    """Notes what keeps `dataset` from being trained on; `evaluate` may take it all the same."""
     if dataset.split is None:
         groups = len(np.unique(dataset.patients))
         if groups < LEAST_GROUPS:
             text = f"cases of {groups} {dataset.group_by}, and no split"
-            findings.add(text, f"{LEAST_GROUPS} or more are needed to draw one")
+            findings.note(text, f"a training needs {LEAST_GROUPS} or more to draw one")
         return
     for side in ("train", "val"):
         if side not in dataset.split:
-            findings.add(f"no case in {side}", "a training needs cases in train and in val")
+            findings.note(f"no case in {side}", "a training needs cases in train and in val")
 
 
 def file_of(dataset: Dataset, row: int) -> str:

@@ -1,12 +1,15 @@
 """Which part of a scan a nodule's images are: slices or a volume, native or resampled."""
 
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
-from keras_proseg.data.lidc_config import LidcConfig
-from keras_proseg.data.lidc_labels import Nodule, rasterise
+from keras_proseg.config import MAX_READERS, DataConfig
+from keras_proseg.data.lidc_database import read_scans
+from keras_proseg.data.lidc_labels import Nodule, find_nodules, rasterise
 from keras_proseg.data.places import grid, resample
 
 SCAN_SIZE = 512
@@ -23,7 +26,7 @@ class Crop:
     """
 
     nodule: Nodule
-    config: LidcConfig
+    config: DataConfig
 
     @cached_property
     def slices(self) -> list[int]:
@@ -133,3 +136,17 @@ class Crop:
         known = self.nodule.scan.zvals[self.slices]
         weights = np.stack([np.interp(self.z, known, unit) for unit in np.eye(len(known))], axis=1)
         return np.tensordot(weights.astype(np.float32), values, axes=1)
+
+
+def choose_nodules(config: DataConfig) -> tuple[list[Nodule], dict[str, Any]]:
+    """The nodules that the settings ask for, before `limit`, and counts for the notes."""
+    clusters = find_nodules(read_scans())
+    sizes = Counter(len(nodule.annotations) for nodule in clusters)
+    wanted = [n for n in clusters if config.min_raters <= len(n.annotations) <= MAX_READERS]
+    fitting = [nodule for nodule in wanted if Crop(nodule, config).fits()]
+    return fitting, {
+        "clusters_by_readers": {str(size): sizes[size] for size in sorted(sizes)},
+        "clusters_left_out": sum(count for size, count in sizes.items() if size > MAX_READERS),
+        "nodules_too_large_for_crop": len(wanted) - len(fitting),
+        "nodules_without_pixels": 0,
+    }

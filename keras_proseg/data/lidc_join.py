@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from keras_proseg.config import MAX_READERS, DataConfig
 from keras_proseg.data.dataset import Dataset, require
-from keras_proseg.data.lidc_config import LidcConfig
-from keras_proseg.data.lidc_labels import MAX_READERS
 from keras_proseg.data.lidc_scans import Task, read_part, reader_names
 from keras_proseg.data.places import Place, Volume
 from keras_proseg.data.prepared import describe, prepared_writer
@@ -66,7 +65,7 @@ def _collect(task: Task, part: dict[str, Any], names: dict[str, list]) -> None:
         )
 
 
-def _described(names: dict[str, list], config: LidcConfig, notes: dict[str, Any]) -> Dataset:
+def _described(names: dict[str, list], config: DataConfig, notes: dict[str, Any]) -> Dataset:
     """The data set without its arrays."""
     places = np.empty(len(names["places"]), object)
     places[:] = names["places"]

@@ -8,9 +8,8 @@ from matplotlib.path import Path as Outline
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
+from keras_proseg.config import MAX_READERS
 from keras_proseg.data.lidc_database import Annotation, Contour, Scan
-
-MAX_READERS = 4
 
 
 @dataclass(frozen=True)

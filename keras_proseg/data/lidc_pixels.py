@@ -4,8 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_proseg.data.dataset import require
-from keras_proseg.data.lidc_config import LidcConfig
+from keras_proseg.config import DataConfig, PhantomConfig
 from keras_proseg.data.lidc_crops import Crop
 from keras_proseg.data.lidc_database import dicom_root, read_scans
 from keras_proseg.data.lidc_scans import scan_folder
@@ -13,7 +12,7 @@ from keras_proseg.data.phantom import render
 from keras_proseg.errors import ProSegError
 
 
-def choose_pixels(config: LidcConfig) -> tuple[str, dict[str, str]]:
+def choose_pixels(config: DataConfig) -> tuple[str, dict[str, str]]:
     """Settles what `images` of the config comes to.
 
     Args:
@@ -25,9 +24,6 @@ def choose_pixels(config: LidcConfig) -> tuple[str, dict[str, str]]:
     Raises:
         ProSegError: `"ct"` is asked for, or a folder is named, and no scan is found there.
     """
-    require(
-        config.images in ("auto", "ct", "phantom"), "images", "auto, ct or phantom", config.images
-    )
     if config.images == "phantom":
         return "phantom", {}
     root = dicom_folder(config)
@@ -41,7 +37,7 @@ def choose_pixels(config: LidcConfig) -> tuple[str, dict[str, str]]:
     return "phantom", {}
 
 
-def dicom_folder(config: LidcConfig) -> Path | None:
+def dicom_folder(config: DataConfig) -> Path | None:
     """The DICOM folder in force, or None."""
     return dicom_root() if config.dicom is None else Path(config.dicom).expanduser()
 
@@ -50,8 +46,8 @@ def phantom_pixels(crop: Crop, masks: np.ndarray) -> np.ndarray:
     """Simulated HU (Z, H, W) int16 around a nodule's masks (Z, R, H, W) bool."""
     nodule, scan = crop.nodule, crop.nodule.scan
     ratings = [annotation.ratings for annotation in nodule.annotations]
-    config = crop.config.phantom
-    return render(nodule.key, masks, crop.z, crop.spacing, scan.thickness, ratings, config)
+    how = PhantomConfig()
+    return render(nodule.key, masks, crop.z, crop.spacing, scan.thickness, ratings, how)
 
 
 def _series(root: Path) -> dict[str, str]:

@@ -14,17 +14,18 @@ from typing import Any
 
 import numpy as np
 
+from keras_proseg.config import MAX_READERS, DataConfig
 from keras_proseg.data.dicom_series import Series, read_series, read_slice
 from keras_proseg.data.findings import Findings
 from keras_proseg.data.lazy import pack_masks
-from keras_proseg.data.lidc_config import LidcConfig
 from keras_proseg.data.lidc_crops import SCAN_SIZE, Crop
 from keras_proseg.data.lidc_database import Scan
-from keras_proseg.data.lidc_labels import MAX_READERS, Nodule
+from keras_proseg.data.lidc_labels import Nodule
 from keras_proseg.errors import ProSegError
 from keras_proseg.files import atomic_file
 
 Z_TOLERANCE = 0.05  # mm; the database rounds the slices' positions
+PREPARING = "Preparing LIDC-IDRI"
 COLUMNS = (
     "images", "masks", "annotated", "case_ids", "indices", "sizes", "offsets", "shapes", "spacing",
 )  # fmt: skip
@@ -36,12 +37,12 @@ class Task:
 
     folder: Path
     nodules: tuple[Nodule, ...]
-    config: LidcConfig
+    config: DataConfig
     part: Path
 
 
 def tasks_of(
-    nodules: list[Nodule], root: Path, config: LidcConfig, found: dict[str, str], parts: Path
+    nodules: list[Nodule], root: Path, config: DataConfig, found: dict[str, str], parts: Path
 ) -> list[Task]:
     """One task for every scan on disk; the part's name changes with the scan's files."""
     by_scan: dict[str, list[Nodule]] = defaultdict(list)

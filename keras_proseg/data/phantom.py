@@ -9,8 +9,8 @@ import numpy as np
 from numpy.random import Generator
 from scipy.ndimage import gaussian_filter
 
+from keras_proseg.config import PhantomConfig
 from keras_proseg.data import phantom_anatomy as anatomy
-from keras_proseg.data.lidc_config import PhantomConfig
 from keras_proseg.data.phantom_anatomy import Stack, sigmoid, smooth_noise
 
 PHANTOM_VERSION = 1

@@ -164,20 +164,8 @@ def _read_pickle(path: Path, config: DataConfig, findings: Findings) -> Dataset 
 
 def _read_lidc(config: DataConfig, findings: Findings) -> Dataset:
     from keras_proseg.data.lidc import load_lidc
-    from keras_proseg.data.lidc_config import LidcConfig
 
-    dataset = load_lidc(
-        LidcConfig(
-            min_raters=config.min_raters,
-            images=config.images,
-            dicom=config.dicom,
-            limit=config.limit,
-            crop=config.crop,
-            spacing=config.spacing,
-            unit=config.unit,
-            workers=config.workers,
-        )
-    )
+    dataset = load_lidc(config)
     dataset.notes["scale"] = {"spacing": config.spacing}  # each crop is of the size asked for
     for file, what, remedy in dataset.notes.get("findings", []):
         findings.note(what, remedy, file)

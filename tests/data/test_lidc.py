@@ -6,22 +6,23 @@ import subprocess
 import sys
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from pylidc_oracle import import_pylidc
 
-from keras_proseg.data import lidc, lidc_database, lidc_labels, lidc_pixels
+from keras_proseg.config import MAX_READERS, DataConfig, PhantomConfig
+from keras_proseg.data import lidc, lidc_crops, lidc_database, lidc_pixels, lidc_simulated
 from keras_proseg.data.lidc import load_lidc
-from keras_proseg.data.lidc_config import LidcConfig, PhantomConfig
 from keras_proseg.data.lidc_crops import Crop
 from keras_proseg.data.lidc_database import Annotation, Contour, Scan, read_scans
 from keras_proseg.data.lidc_labels import Nodule, cluster, find_nodules, rasterise
 from keras_proseg.data.lidc_scans import label_columns
 from keras_proseg.errors import ProSegError
 
-SMALL = LidcConfig(limit=3, images="phantom")
+SMALL = DataConfig(limit=3, images="phantom")
 
 
 @pytest.fixture(autouse=True)
@@ -55,8 +56,8 @@ def cache(tmp_path_factory):
 @pytest.fixture
 def quick(monkeypatch, nodules):
     """Spares a test the seconds of reading and clustering the whole database once more."""
-    monkeypatch.setattr(lidc, "read_scans", lambda: [])
-    monkeypatch.setattr(lidc, "find_nodules", lambda _: nodules)
+    monkeypatch.setattr(lidc_crops, "read_scans", lambda: [])
+    monkeypatch.setattr(lidc_crops, "find_nodules", lambda _: nodules)
 
 
 def square(low, high, index, inclusion=True):
@@ -77,7 +78,7 @@ def scan_of(*annotations, thickness=1.0):
 
 
 def crop_of(nodule, size):
-    return Crop(nodule, LidcConfig(crop=size))
+    return Crop(nodule, DataConfig(crop=size))
 
 
 def assert_same_mask(own, theirs):
@@ -202,7 +203,7 @@ def test_cache_is_used_and_a_damaged_one_remade(cache, monkeypatch):
     (path,) = cache.iterdir()
     whole = path.read_bytes()
     with monkeypatch.context() as patch:
-        patch.setattr(lidc, "_prepare", lambda *_: pytest.fail("prepared again"))
+        patch.setattr(lidc_simulated, "_prepare", lambda *_: pytest.fail("prepared again"))
         load_lidc(SMALL, cache, progress=False)
     flipped = bytearray(whole)
     flipped[len(whole) // 2] ^= 255
@@ -217,7 +218,7 @@ def test_interrupted_preparation_leaves_nothing(tmp_path, monkeypatch):
     def stop(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(lidc, "_columns", stop)
+    monkeypatch.setattr(lidc_simulated, "_columns", stop)
     with pytest.raises(KeyboardInterrupt):
         load_lidc(SMALL, tmp_path / "cache", progress=False)
     assert not list((tmp_path / "cache").glob("*"))
@@ -246,16 +247,17 @@ def test_key_follows_every_setting(monkeypatch):
         {"limit": 2},
         {"spacing": 0.7},
         {"unit": "volumes"},
-        {"phantom": PhantomConfig(contrast=0.9)},
     ]
     keys = {lidc.cache_key(replace(SMALL, **change), "phantom", {}) for change in changes}
     keys.add(lidc.cache_key(SMALL, "ct", {"1.2": "4-80"}))
     keys.add(lidc.cache_key(SMALL, "ct", {"1.2": "5-90"}))
+    monkeypatch.setattr(lidc, "PhantomConfig", partial(PhantomConfig, contrast=0.9))
+    keys.add(lidc.cache_key(SMALL, "phantom", {}))
     monkeypatch.setattr(lidc, "PHANTOM_VERSION", -1)
     keys.add(lidc.cache_key(SMALL, "phantom", {}))
     monkeypatch.setattr(lidc.metadata, "version", lambda _: "0")
     keys.add(lidc.cache_key(SMALL, "phantom", {}))
-    assert len(keys) == len(changes) + 4
+    assert len(keys) == len(changes) + 5
     same = {lidc.cache_key(replace(SMALL, images=i), "phantom", {}) for i in ("auto", "phantom")}
     assert len(same) == 1
 
@@ -266,10 +268,10 @@ def test_key_follows_every_setting(monkeypatch):
         ({"min_raters": 0}, "`min_raters` must be 1 to 4. Received: 0"),
         ({"min_raters": 5}, "`min_raters` must be 1 to 4. Received: 5"),
         ({"crop": 8}, "`crop` must be 16 to 512 pixels. Received: 8"),
-        ({"limit": 0}, "`limit` must be at least 1. Received: 0"),
+        ({"limit": 0}, "`limit` must be above 0. Received: 0"),
         ({"unit": "mm"}, "`unit` must be one of slices, volumes. Received: mm"),
-        ({"spacing": 9.0}, "`spacing` must be None or 0.2 to 5 mm. Received: 9.0"),
-        ({"images": "mri"}, "images must be auto, ct or phantom. Received: mri"),
+        ({"spacing": 9.0}, "`spacing` must be 0.2 to 5.0 mm for lidc. Received: 9.0"),
+        ({"images": "mri"}, "`images` must be one of auto, ct, phantom. Received: mri"),
     ],
 )
 def test_bad_settings(change, message, tmp_path):
@@ -286,15 +288,15 @@ def test_pylidc_missing(monkeypatch):
 
 def test_ct_refuses_to_fall_back(tmp_path, home):
     with pytest.raises(ProSegError, match=r"Real CT needs DICOM files: .*Received: no folder"):
-        load_lidc(LidcConfig(images="ct"), tmp_path)
+        load_lidc(DataConfig(images="ct"), tmp_path)
     for images in ("ct", "auto"):
-        config = LidcConfig(images=images, dicom=str(tmp_path / "none"))
+        config = DataConfig(images=images, dicom=str(tmp_path / "none"))
         with pytest.raises(ProSegError, match=r"<series_uid>/\*\.dcm .*Received: .*none"):
             load_lidc(config, tmp_path)
     (home / ".pylidcrc").write_text(f"# ours\n[dicom]\npath = {tmp_path}\n")
     with pytest.raises(ProSegError, match=f"Received: {tmp_path}"):
-        load_lidc(LidcConfig(images="ct"), tmp_path)
-    assert lidc_pixels.choose_pixels(LidcConfig()) == ("phantom", {})
+        load_lidc(DataConfig(images="ct"), tmp_path)
+    assert lidc_pixels.choose_pixels(DataConfig()) == ("phantom", {})
 
 
 def test_damaged_pylidcrc_is_none(home):
@@ -329,4 +331,4 @@ def test_pylidc_works_without_what_python_312_lacks(tmp_path, home):
     result = subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert not (home / ".pylidcrc").exists()
-    assert lidc_labels.MAX_READERS == 4
+    assert MAX_READERS == 4

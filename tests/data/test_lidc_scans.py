@@ -15,9 +15,8 @@ from pylidc_oracle import crop_ct, import_pylidc
 from test_cli import run
 
 from keras_proseg.config import DataConfig
-from keras_proseg.data import lidc, lidc_pixels, lidc_scans
+from keras_proseg.data import lidc, lidc_crops, lidc_pixels, lidc_scans
 from keras_proseg.data.lidc import load_lidc
-from keras_proseg.data.lidc_config import LidcConfig
 from keras_proseg.data.lidc_crops import Crop
 from keras_proseg.data.lidc_database import read_scans
 from keras_proseg.data.lidc_labels import find_nodules
@@ -51,8 +50,8 @@ def nodules(scans):
 def quick(monkeypatch, nodules, scans):
     """Spares a test the seconds of reading and clustering the whole database once more."""
     own = [scan for scan in scans if scan.patient in PATIENTS]
-    monkeypatch.setattr(lidc, "read_scans", lambda: [])
-    monkeypatch.setattr(lidc, "find_nodules", lambda _: nodules)
+    monkeypatch.setattr(lidc_crops, "read_scans", lambda: [])
+    monkeypatch.setattr(lidc_crops, "find_nodules", lambda _: nodules)
     monkeypatch.setattr(lidc_pixels, "read_scans", lambda: own)
 
 
@@ -76,7 +75,7 @@ def series(scans, nodules, tmp_path_factory):
 
 
 def config(root, **changes):
-    return LidcConfig(min_raters=1, images="ct", dicom=str(root), **changes)
+    return DataConfig(min_raters=1, images="ct", dicom=str(root), **changes)
 
 
 def usable(nodules):
@@ -93,11 +92,11 @@ def test_real_voxels_are_exact(series, nodules, tmp_path):
     assert dataset.notes["nodules_without_pixels"] == 0
     expected = []
     for nodule in own:
-        (row, column), slices = Crop(nodule, LidcConfig()).offset, nodule.slices()
+        (row, column), slices = Crop(nodule, DataConfig()).offset, nodule.slices()
         own_voxels = voxels[nodule.scan.series_uid]
         expected.append(own_voxels[slices, row : row + 128, column : column + 128])
     np.testing.assert_array_equal(np.asarray(dataset.images)[..., 0], np.concatenate(expected))
-    masks = np.concatenate([Crop(n, LidcConfig()).masks().sum(axis=1) for n in own])
+    masks = np.concatenate([Crop(n, DataConfig()).masks().sum(axis=1) for n in own])
     np.testing.assert_array_equal(np.asarray(dataset.masks)[..., 0].sum(axis=1), masks)
     place = dataset.places[0]
     assert place.volume.kind == "dicom"
@@ -118,7 +117,7 @@ def test_pylidc_reading_the_same_files_agrees(nodules, tmp_path):
         write_scan_slice(folder / f"{index}.dcm", scan, index, np.full((512, 512), index))
     theirs = import_pylidc(tmp_path).query(import_pylidc(tmp_path).Scan)
     volume = theirs.filter_by(id=scan.scan_id).one().to_volume(verbose=False)
-    (row, column), slices = Crop(nodule, LidcConfig()).offset, nodule.slices()
+    (row, column), slices = Crop(nodule, DataConfig()).offset, nodule.slices()
     window = volume[row : row + 128, column : column + 128, slices]
     found = crop_ct(nodule, tmp_path, 128)
     np.testing.assert_array_equal(np.moveaxis(window, 2, 0), found)
@@ -130,7 +129,7 @@ def test_whole_nodules_as_volumes(series, nodules, tmp_path):
     dataset = load_lidc(config(root, unit="volumes"), tmp_path, progress=False)
     nodule = usable(nodules)[0]
     first, last = nodule.slices()[0] - 2, nodule.slices()[-1] + 2
-    (row, column) = Crop(nodule, LidcConfig()).offset
+    (row, column) = Crop(nodule, DataConfig()).offset
     own = [k for k, name in enumerate(dataset.case_ids) if name.startswith(f"{nodule.key}/")]
     assert len(own) == last - first + 1
     np.testing.assert_array_equal(
@@ -181,7 +180,7 @@ def test_one_spacing_keeps_places_and_areas(nodules, scans, tmp_path, unit):
 
 @pytest.mark.usefixtures("quick")
 def test_phantoms_take_the_same_settings(tmp_path):
-    base = LidcConfig(images="phantom", min_raters=1, limit=2)
+    base = DataConfig(images="phantom", min_raters=1, limit=2)
     resampled = load_lidc(replace(base, spacing=0.5, unit="volumes"), tmp_path, progress=False)
     np.testing.assert_allclose(resampled.spacing, 0.5, rtol=2e-3)
     assert resampled.images.shape[0] > load_lidc(base, tmp_path, progress=False).images.shape[0]
@@ -329,8 +328,8 @@ def test_a_prepared_cache_is_used_and_a_damaged_one_made_again(series, tmp_path,
 
 KILLED = """
 import os, sys
-from keras_proseg.data import lidc, lidc_scans
-from keras_proseg.data.lidc_config import LidcConfig
+from keras_proseg.data import lidc, lidc_crops, lidc_scans
+from keras_proseg.config import DataConfig
 from keras_proseg.data.lidc_database import read_scans
 prepare, done = lidc_scans.prepare_scan, []
 def slow(task):
@@ -340,8 +339,8 @@ def slow(task):
     return prepare(task)
 lidc_scans.prepare_scan = slow
 own = [s for s in read_scans() if s.patient in sys.argv[3].split(",")]
-lidc.read_scans = lambda: own
-lidc.load_lidc(LidcConfig(min_raters=1, images="ct", dicom=sys.argv[1]), sys.argv[2], False)
+lidc_crops.read_scans = lambda: own
+lidc.load_lidc(DataConfig(min_raters=1, images="ct", dicom=sys.argv[1]), sys.argv[2], False)
 """
 
 

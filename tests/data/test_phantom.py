@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from keras_proseg.data.lidc_config import PhantomConfig
+from keras_proseg.config import PhantomConfig
 from keras_proseg.data.phantom import LUNG, SOFT_TISSUE, Character, render
 from keras_proseg.data.phantom_anatomy import Stack, scanner_noise, smooth_noise
 
