@@ -12,11 +12,11 @@ from keras_proseg.data.dataset import Dataset
 from keras_proseg.data.sources import read_dataset
 from keras_proseg.data.split import split_dataset, subset
 from keras_proseg.errors import ProSegError
-from keras_proseg.files import write_json
-from keras_proseg.metrics import structure_metrics, summarise
+from keras_proseg.files import write_csv, write_json
+from keras_proseg.metrics import summarise
 from keras_proseg.pretrained import find_run
 from keras_proseg.progress import progress_bar
-from keras_proseg.runs import write_csv
+from keras_proseg.scoring import cases_of, score_images, score_volume
 
 BATCH = 16
 TABLE = (
@@ -55,13 +55,13 @@ def evaluate(
     if unknown := [name for name in dataset.raters if name not in model.raters]:
         text = f"Raters that the model does not know: {', '.join(unknown)}."
         warnings.warn(f"{text} `dice_rater` leaves them out.", stacklevel=2)
-    cases = _cases(dataset, volumes)
+    cases = cases_of(dataset, volumes)
     firsts = [case[0] for case in cases]
     single = len(cases) == len(dataset)
     batches = [cases[k : k + BATCH] for k in range(0, len(cases), BATCH)] if single else cases
     scored = []
     for batch in progress_bar(batches, "Evaluating", progress):
-        score = _score if single else _score_volume
+        score = score_images if single else score_volume
         scored += score(model, dataset, np.ravel(batch), num_samples, seed)
     rows, bins = zip(*scored, strict=True)
     patients = dataset.patients[firsts].tolist()
@@ -156,49 +156,3 @@ def plain(summary: dict[str, Any]) -> dict[str, Any]:
         return None if isinstance(value, float) and not np.isfinite(value) else value
 
     return {name: clean(value) for name, value in summary.items()}
-
-
-def _cases(dataset: Dataset, volumes: bool) -> list[list[int]]:
-    """The rows of each case: one, or the slices of a volume."""
-    if not volumes or dataset.places is None or dataset.image_kind == "ct":
-        return [[row] for row in range(len(dataset))]
-    cases: dict[Any, list[int]] = {}
-    for row, place in enumerate(dataset.places):
-        cases.setdefault(place.volume, []).append(row)
-    return list(cases.values())
-
-
-def _score_volume(
-    model: Any, dataset: Dataset, rows: np.ndarray, num_samples: int, seed: int
-) -> list[Any]:
-    images = dataset.images[rows]
-    # Equal seeds draw equal latents for every slice, so that a sample is one manner throughout.
-    samples = model.sample(images, None, num_samples, seed)
-    means = model.moments_in_chunks(images)[0]
-    stacked = [np.moveaxis(values, 1, 0) for values in (dataset.masks[rows], samples, means)]
-    annotated = dataset.annotated[rows[0]]
-    return [_score_case(model, dataset.raters, stacked[0], annotated, *stacked[1:])]
-
-
-def _score(
-    model: Any, dataset: Dataset, some: np.ndarray, num_samples: int, seed: int
-) -> list[Any]:
-    images = dataset.images[some]
-    samples = model.sample(images, None, num_samples, seed)
-    means = model.moments_in_chunks(images)[0]
-    columns = zip(dataset.masks[some], dataset.annotated[some], samples, means, strict=True)
-    return [_score_case(model, dataset.raters, *case) for case in columns]
-
-
-def _score_case(
-    model: Any, raters: Any, masks: Any, annotated: Any, samples: Any, means: Any
-) -> Any:
-    present = np.flatnonzero(annotated)
-    row, bins = structure_metrics(masks[present], samples)
-    known = [r for r in present if raters[r] in model.raters]
-    if known:
-        names = [raters[r] for r in known]
-        own = means[[model.raters.index(name) for name in names]]
-        by_name, _ = structure_metrics(masks[known], samples[:1], own, names)
-        row |= {name: value for name, value in by_name.items() if name.startswith("dice_rater")}
-    return row, bins

@@ -1,5 +1,6 @@
 """Atomic writes: a file or folder appears under its final name whole, or not at all."""
 
+import csv
 import json
 import os
 import shutil
@@ -121,3 +122,12 @@ def read_json(path: str | Path) -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ProSegError(f"Cannot read {path}: expected a JSON file. Received: {error}") from error
+
+
+def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Writes rows with the union of their columns, atomically."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    with atomic_file(path) as temporary, temporary.open("w", newline="") as handle:
+        writer = csv.DictWriter(handle, names)
+        writer.writeheader()
+        writer.writerows(rows)

@@ -5,20 +5,18 @@ history.csv, last.keras and best.keras (with optimiser state), metrics.json, cas
 """
 
 import csv
-import platform
 import shutil
 import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from keras_proseg import __version__
-from keras_proseg.backends import PACKAGES
 from keras_proseg.config import ModelConfig, TrainConfig, default_rater_order, to_dict
 from keras_proseg.data.dataset import Dataset
 from keras_proseg.errors import ProSegError, UsageError, reason_of
-from keras_proseg.files import atomic_file, check_new_folder, read_json, write_json
+from keras_proseg.files import atomic_file, check_new_folder, read_json, write_csv, write_json
 from keras_proseg.plan import Plan
+from keras_proseg.versions import versions
 
 
 class Run:
@@ -201,24 +199,3 @@ class Run:
     def write_history(self, rows: list[dict[str, float]]) -> None:
         """Writes history.csv whole."""
         write_csv(self.path / "history.csv", rows)
-
-
-def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Writes rows with the union of their columns, atomically."""
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    with atomic_file(path) as temporary, temporary.open("w", newline="") as handle:
-        writer = csv.DictWriter(handle, names)
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def versions() -> dict[str, str]:
-    """Versions of what a run depends on, and the backend."""
-    from importlib.metadata import version
-
-    import keras
-
-    backend = keras.backend.backend()
-    found = {name: version(name) for name in ("keras", "numpy", "pylidc", *PACKAGES[backend])}
-    own = {"keras_proseg": __version__, "python": platform.python_version()}
-    return own | found | {"backend": backend}

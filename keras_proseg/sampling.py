@@ -1,6 +1,6 @@
 """What a trained model answers: samples, a rater's mean, uncertainty. A part of `ProSeg`."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,9 +10,8 @@ from keras_proseg.data.dataset import require
 from keras_proseg.data.verify import check_images
 from keras_proseg.drawing import FIXED_SEED, Drawing, key_of
 from keras_proseg.errors import UsageError
+from keras_proseg.passes import decode_draws, images_per_pass
 from keras_proseg.trainers import compiled
-
-CHUNK_VALUES = 2**23  # values of the widest tensor of a decoding pass: 32 MB, near a cache's size
 
 
 class Sampling(Drawing):
@@ -54,7 +53,7 @@ class Sampling(Drawing):
             raise UsageError(f"`seed` must be at least 0. Received: {seed}")
         seed = int(self._next_seed()) if seed is None else int(seed)
         rater_ids, tau = self._draw_preferences(rater, len(images), num_samples, seed)
-        samples = self._decode_draws(images, rater_ids, tau, seed, ambiguity_scale)
+        samples = decode_draws(self, images, rater_ids, tau, seed, ambiguity_scale)
         return samples[0] if single else samples
 
     def predict_rater(
@@ -80,8 +79,8 @@ class Sampling(Drawing):
             raise UsageError(f"`rater` must be one of {', '.join(self.raters)}. Received: None")
         images, single = self._as_batch(image)
         draws = self.settings.mean_samples
-        drawn = self._draw_preferences(rater, len(images), draws, FIXED_SEED)
-        samples = self._decode_draws(images, *drawn, FIXED_SEED, ambiguity_scale, in_pairs=True)
+        ids, tau = self._draw_preferences(rater, len(images), draws, FIXED_SEED)
+        samples = decode_draws(self, images, ids, tau, FIXED_SEED, ambiguity_scale, in_pairs=True)
         mean = samples.mean(axis=1)
         return mean[0] if single else mean
 
@@ -107,9 +106,9 @@ class Sampling(Drawing):
 
     def moments_in_chunks(self: Any, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """`rater_moments` of a NumPy batch (B, H, W, C), in bounded memory."""
-        step = self._images_per_pass(images, self.settings.mean_samples)
+        step = images_per_pass(self, images, self.settings.mean_samples)
         parts = [
-            self._compiled("rater_moments")(ops.convert_to_tensor(images[k : k + step], "float32"))
+            self.as_graph("rater_moments")(ops.convert_to_tensor(images[k : k + step], "float32"))
             for k in range(0, len(images), step)
         ]
         both = [np.concatenate([ops.convert_to_numpy(p[k]) for p in parts]) for k in (0, 1)]
@@ -168,62 +167,7 @@ class Sampling(Drawing):
         noise = np.random.default_rng(seed).gumbel(size=logits.shape)
         return np.argmax(logits + noise, axis=-1)[None], tau[None]
 
-    def _decode_draws(
-        self: Any,
-        images: np.ndarray,
-        rater_ids: np.ndarray,
-        tau: Any,
-        seed: int,
-        scale: float,
-        in_pairs: bool = False,
-    ) -> np.ndarray:
-        """Probabilities (B, S, H, W, K), by `Drawing.draw_encoded`."""
-        num, (height, width) = rater_ids.shape[1], images.shape[1:3]
-        shape = (len(images), num, height, width, self.settings.num_classes)
-        shared, views = len(rater_ids) == 1, self.settings.views_of(num)
-        step = self._images_per_pass(images, num) if shared else 1
-        draws = max(1, CHUNK_VALUES // self._values_per_draw(images) // views) * views
-        scale = ops.convert_to_tensor(scale, "float32")
-        samples = np.empty(0, np.float32)
-        for b in range(0, len(images), step):
-            some = ops.convert_to_tensor(images[b : b + step], "float32")
-            ids = ops.convert_to_tensor(rater_ids[0 if shared else b])
-            parts = self._parts(some, ids, tau, seed, scale, views, draws, in_pairs)
-            for k, part in enumerate(parts):
-                answer = ops.convert_to_numpy(part)
-                if answer.shape == shape:  # all in one pass: nothing to join
-                    return np.require(answer, requirements="W")
-                # Not before it is needed: a free block of this size costs milliseconds.
-                samples = samples if samples.size else np.empty(shape, np.float32)
-                samples[b : b + step, k * draws : (k + 1) * draws] = answer
-        return samples
-
-    def _parts(
-        self: Any, images: Any, ids: Any, tau: Any, seed: int, scale: Any,
-        views: int, draws: int, in_pairs: bool,
-    ) -> Iterator[Any]:  # fmt: skip
-        """The samples of raters `ids` (S,), `draws` of them at a time."""
-        if tau is None and draws >= ids.shape[0]:
-            at_once = self._compiled("draw", views=views, in_pairs=in_pairs)
-            yield at_once(images, ids, key_of(seed, 0), key_of(seed, 1), scale)
-            return
-        if tau is None:
-            tau = self._compiled("draw_tau")(ids[None], key_of(seed, 0))
-        encoded = self._compiled("encode_views", views=views)(images)
-        draw = self._compiled("draw_encoded", in_pairs=in_pairs)
-        for s in range(0, ids.shape[0], draws):
-            part = slice(s, s + draws)
-            # A chunk of draws has noise of its own: part of the key, so never used twice.
-            yield draw(images, encoded, ids[part], tau[:, part], key_of(seed, 1 + s), scale)
-
-    def _values_per_draw(self: Any, images: np.ndarray) -> int:
-        height, width = images.shape[1:3]
-        return height * width * self.mask_decoder.width // self.backbone.finest**2
-
-    def _images_per_pass(self: Any, images: np.ndarray, num: int) -> int:
-        return max(1, CHUNK_VALUES // (num * self._values_per_draw(images)))
-
-    def _compiled(self: Any, name: str, **fixed: Any) -> Any:
+    def as_graph(self: Any, name: str, **fixed: Any) -> Any:
         """The method `name` with the arguments `fixed`, as a graph."""
         key = (name, *fixed.items())
         if key not in self._graphs:

@@ -70,7 +70,7 @@ def test_backends_are_named_in_their_rooms_only():
 def test_the_model_does_not_ask_which_backend_runs():
     asking = [p for p in PACKAGE.rglob("*.py") if "backend.backend()" in p.read_text()]
     assert {path.relative_to(PACKAGE).as_posix() for path in asking} == {
-        "backends.py", "runs.py", "data/pipeline.py", "distributions/__init__.py",
+        "backends.py", "versions.py", "data/pipeline.py", "distributions/__init__.py",
         "export/__init__.py", "trainers/__init__.py",
     }  # fmt: skip
 

@@ -7,7 +7,8 @@ from keras_proseg.config import LEAST_CONCENTRATION, ExportConfig, IntensityConf
 from keras_proseg.errors import ProSegError
 from keras_proseg.files import read_json
 from keras_proseg.pretrained import card_of
-from keras_proseg.runs import Run, versions
+from keras_proseg.runs import Run
+from keras_proseg.versions import versions
 
 SHIPPED_CARD = "SHIPPED_CARD.md"  # the name of a shipped model's own card among an export's files
 INTENSITY_FIELDS = {

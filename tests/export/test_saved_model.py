@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_proseg import drawing, sampling
+from keras_proseg import drawing
+from keras_proseg import passes as own_passes
 from keras_proseg.export import passes
 from keras_proseg.export.answers import Answers
 from keras_proseg.export.preferences import Preferences
@@ -132,7 +133,7 @@ def test_z_of_each_rater_and_every_kind_of_pass(images, monkeypatch):
         np.testing.assert_allclose(answer, model.uncertainty(images)["total"], atol=1e-5)
     one = tf.ones(3, tf.int32)
     for chunk in (1, 2 * 40 * 45 * model.mask_decoder.width // 4):  # one draw, or two, a pass
-        monkeypatch.setattr(sampling, "CHUNK_VALUES", chunk)
+        monkeypatch.setattr(own_passes, "CHUNK_VALUES", chunk)
         monkeypatch.setattr(passes, "CHUNK_VALUES", chunk)
         answer = Answers(model, 5).samples(tf.constant(images), one, 9 * one)
         # Untrained logits are steep and enlarge the rounding of other passes.

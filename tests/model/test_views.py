@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from tiny_model import batch, tiny
 
-from keras_proseg import UsageError, sampling
+from keras_proseg import UsageError, passes
 from keras_proseg.config import preset_configs
 from keras_proseg.views import among_views, mirrored
 
@@ -62,9 +62,9 @@ def test_draws_in_several_passes_are_shared_alike(image, monkeypatch):
     one, several = of_views(1), of_views(2)
     two = 2 * 32 * 27 * one.mask_decoder.width // 4
     for values in (1, two):  # a pass is at least a draw of each view
-        monkeypatch.setattr(sampling, "CHUNK_VALUES", values)
+        monkeypatch.setattr(passes, "CHUNK_VALUES", values)
         samples = several.sample(image, "bob", 5, seed=3)
-        monkeypatch.setattr(sampling, "CHUNK_VALUES", two)
+        monkeypatch.setattr(passes, "CHUNK_VALUES", two)
         for view in range(2):
             seen = MIRRORS[view](image).copy()
             expected = MIRRORS[view](one.sample(seen, "bob", 5, seed=3))
