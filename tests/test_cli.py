@@ -94,7 +94,7 @@ def test_samples_have_a_folder_of_their_own_by_default(tiny_run, tmp_path, monke
         (["train", "--resume", "x", "--steps", "3"], 2, "own settings"),
         (["train", "--data", "none.npz"], 2, "existing .npz"),
         (["train", "--data", "x.mat"], 2, "lidc"),
-        (["train", "--data", "lidc", "--steps", "-2"], 2, "above 0"),
+        (["train", "--data", "lidc", "--steps", "-2"], 2, "at least 1"),
         (["train", "--data", "lidc", "--preset", "x"], 2, "published"),
         (["train", "--data", "{data}", "--out", "{run}"], 2, "new or empty"),
         (["train", "--resume", "{tmp}"], 1, "run directory"),

@@ -92,6 +92,15 @@ def test_damaged_images(tmp_path, name):
 
 
 def test_refused_images(tmp_path, tiny_run):
+    np.save(tmp_path / "complex.npy", IMAGE.astype(complex))
+    with pytest.raises(ProSegError, match="complex.npy must be of real numbers. Received: dtype"):
+        read_image(tmp_path / "complex.npy")
+    nibabel.save(nibabel.Nifti1Image(IMAGE[..., None], np.eye(4)), tmp_path / "nowhere.nii")
+    with (tmp_path / "nowhere.nii").open("r+b") as file:
+        file.seek(280)  # srow_x of the header
+        file.write(np.float32(np.nan).tobytes())
+    with pytest.raises(ProSegError, match=r"nowhere.nii must be placed by finite numbers"):
+        read_image(tmp_path / "nowhere.nii")
     (tmp_path / "a.jpg").write_bytes(b"")
     with pytest.raises(UsageError, match="must end in"):
         read_image(tmp_path / "a.jpg")

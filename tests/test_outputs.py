@@ -200,6 +200,9 @@ def test_raters_predicted_on_ct_are_one_segmentation(tiny_model, series, tmp_pat
     (folder / "000.dcm").unlink()
     with pytest.raises(ProSegError, match=r"must be \(5, 32, 32\)"):
         save_masks(tiny_model, dataset, tmp_path / "again")
+    shutil.rmtree(folder)
+    with pytest.raises(ProSegError, match="series must be an existing DICOM file or folder"):
+        save_masks(tiny_model, dataset, tmp_path / "again")
 
 
 def test_a_series_without_what_a_segmentation_needs_is_refused_first(tiny_run, tmp_path):

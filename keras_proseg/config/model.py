@@ -138,12 +138,12 @@ class ModelConfig:
         check_least(self, _LEAST_1, 1)
         check_least(self, _WEIGHTS, 0)
         check_above_zero(self, _SCALES)
-        check_least(self, ("depth", "preference_size"), 2)
         if self.image_decoder == "unet" and self.ambiguity_stride != 1:
             text = "`ambiguity_stride` must be 1 for `image_decoder` unet."
             raise UsageError(f"{text} Received: {self.ambiguity_stride}")
         if self.backbone == EFFICIENTNET:
             check_choice("depth", self.depth, EFFICIENTNET_DEPTHS)
+        check_least(self, ("depth", "preference_size"), 2)
         if not 0 < self.fine_width <= 1:
             text = "`fine_width` must be above 0 and at most 1."
             raise UsageError(f"{text} Received: {self.fine_width}")

@@ -213,6 +213,12 @@ def test_cache_is_used_and_a_damaged_one_remade(cache, monkeypatch):
         assert path.read_bytes() == whole
 
 
+def test_no_nodule_is_left(tmp_path, monkeypatch):
+    monkeypatch.setattr(lidc_simulated, "choose_nodules", lambda _: ([], {}))
+    with pytest.raises(ProSegError, match="at least one nodule with pixels. Received: none"):
+        load_lidc(SMALL, tmp_path, progress=False)
+
+
 @pytest.mark.usefixtures("quick")
 def test_interrupted_preparation_leaves_nothing(tmp_path, monkeypatch):
     def stop(*_):

@@ -227,6 +227,13 @@ def test_scans_without_their_slices_are_left_out(scans, nodules, tmp_path):
         load_lidc(config(tmp_path), tmp_path / "cache", progress=False)
 
 
+@pytest.mark.usefixtures("quick")
+def test_no_nodule_asked_for_has_pixels(series, tmp_path, monkeypatch):
+    monkeypatch.setattr(lidc, "choose_nodules", lambda _: ([], {}))
+    with pytest.raises(ProSegError, match="at least one nodule with pixels. Received: 0 nodules"):
+        load_lidc(config(series[0]), tmp_path, progress=False)
+
+
 def test_duplicates_are_named_and_the_first_instance_wins(series, nodules, tmp_path):
     root, _ = series
     nodule = usable(nodules)[0]
