@@ -54,12 +54,13 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
         ProSegError: it cannot be written, or `path` is empty no more at the end.
     """
     path = Path(path)
+    filled = path.is_dir()
     with _scratch(path) as folder:
         temporary = folder / "whole"
         temporary.mkdir()
         yield temporary
         _to_disk(temporary)
-        if folder.parent != path:
+        if not filled:
             temporary.replace(path)
             return
         for other in path.iterdir():
