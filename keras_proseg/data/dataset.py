@@ -88,7 +88,8 @@ class Dataset:
         from keras_proseg.data.verify import check_arrays
 
         findings = Findings(str(columns.get("source", "arrays")))
-        dataset = check_arrays(cls, images, masks, annotated, raters, patients, columns, findings)
+        given = {"images": images, "masks": masks, "annotated": annotated, "raters": raters}
+        dataset = check_arrays(cls, given | {"patients": patients} | columns, findings)
         findings.check()
         assert dataset is not None
         return dataset

@@ -14,7 +14,8 @@ from keras_proseg.data.verify import check_arrays
 from keras_proseg.errors import ProSegError, UsageError, reason_of
 
 REQUIRED = ("images", "masks")
-OPTIONAL = ("annotated", "case_ids", "rater_ids", "patient_ids", "image_ids", "split", "spacing")
+COLUMNS = (*REQUIRED, "annotated", "case_ids", "split", "spacing")
+GROUPS = ("patient_ids", "image_ids")
 
 
 def read_arrays(path: str | Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
@@ -64,29 +65,17 @@ def load_npz(path: str | Path, findings: Findings | None = None) -> Dataset | No
         ProSegError: names the file, what was expected and what came.
     """
     collected = findings or Findings(str(path))
-    arrays = read_arrays(path, REQUIRED + OPTIONAL)
+    arrays = read_arrays(path, (*COLUMNS, "rater_ids", *GROUPS))
     missing = [name for name in REQUIRED if name not in arrays]
     if missing:
         raise ProSegError(
             f"{path} must hold arrays `images` and `masks`. Received: no {', '.join(missing)}"
         )
-    groups = next((n for n in ("patient_ids", "image_ids") if n in arrays), None)
-    dataset = check_arrays(
-        Dataset,
-        arrays["images"],
-        arrays["masks"],
-        arrays.get("annotated"),
-        arrays["rater_ids"].tolist() if "rater_ids" in arrays else None,
-        None if groups is None else arrays[groups],
-        {
-            "case_ids": arrays.get("case_ids"),
-            "split": arrays.get("split"),
-            "spacing": arrays.get("spacing"),
-            "group_by": groups or "case_ids",
-            "source": str(path),
-        },
-        collected,
-    )
+    groups = next((n for n in GROUPS if n in arrays), None)
+    given = {name: arrays.get(name) for name in COLUMNS}
+    given |= {"raters": arrays.get("rater_ids"), "patients": arrays.get(groups or "")}
+    about = {"group_by": groups or "case_ids", "source": str(path)}
+    dataset = check_arrays(Dataset, given | about, collected)
     if findings is None:
         collected.check()
     return dataset

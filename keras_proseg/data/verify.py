@@ -11,60 +11,61 @@ from keras_proseg.data.findings import Findings
 from keras_proseg.errors import ProSegError
 
 
-def check_arrays(
-    cls: type[Dataset],
-    images: Any,
-    masks: Any,
-    annotated: Any,
-    raters: Sequence[str] | None,
-    patients: Any,
-    columns: dict[str, Any],
-    findings: Findings,
-) -> Dataset | None:
+def check_arrays(cls: type[Dataset], given: dict[str, Any], findings: Findings) -> Dataset | None:
     """Every check and default of `Dataset.from_arrays`; cases without a rater are left out.
+
+    Args:
+        cls: what is made.
+        given: what `from_arrays` takes, by name; None stands for the default.
+        findings: collects what is wrong.
 
     Returns:
         The dataset; None where `findings` has got a fatal one.
     """
-    images = findings.attempt("mend `images`", check_images, images)
-    masks = (
-        None if images is None else findings.attempt("mend `masks`", _shaped_masks, masks, images)
-    )
+    given = {name: value for name, value in given.items() if value is not None}
+    images = findings.attempt("mend `images`", check_images, given["images"])
+    masks = None
+    if images is not None:
+        masks = findings.attempt("mend `masks`", _shaped_masks, given["masks"], images)
     if masks is None:
         return None
-    count, num_raters = masks.shape[:2]
-    shape = (count, num_raters)
-    annotated = findings.attempt("mend `annotated`", _check_annotated, annotated, shape)
-    if annotated is not None:
-        masks = findings.attempt("make masks 0/1", _check_binary, masks, annotated)
-    names = findings.attempt("name every rater once", _check_raters, raters, num_raters)
-    default = np.arange(count)
-
-    def column(name: str, given: Any, default: Any) -> Any:
-        return findings.attempt(f"mend `{name}`", _column, given, name, count, default)
-
-    case_ids = column("case_ids", columns.pop("case_ids", None), default)
-    split = columns.pop("split", None)
-    split = None if split is None else column("split", split, default)
-    groups = column("patients", patients, default if case_ids is None else case_ids)
-    spacing = columns.pop("spacing", None)
-    if spacing is not None:
-        spacing = findings.attempt("mend `spacing`", _check_spacing, spacing, count)
+    drawn, names = _drawn(given, masks, findings), _names(given, masks.shape[:2], findings)
     if findings.fatal:
         return None
-    dataset = cls(
-        images=images,
-        masks=masks,
-        annotated=annotated,
-        raters=names,
-        case_ids=case_ids,
-        patients=groups,
-        group_by=columns.pop("group_by", "case_ids" if patients is None else "patient_ids"),
-        split=split,
-        spacing=spacing,
-        **columns,
-    )
+    default = "patient_ids" if "patients" in given else "case_ids"
+    dataset = cls(**({"group_by": default} | given | {"images": images} | drawn | names))
     return findings.attempt("annotate at least one case", _without_unannotated, dataset)
+
+
+def _drawn(given: dict[str, Any], masks: np.ndarray, findings: Findings) -> dict[str, Any]:
+    """`masks` 0/1, and `annotated`."""
+    shape, found = masks.shape[:2], given.get("annotated")
+    annotated = findings.attempt("mend `annotated`", _check_annotated, found, shape)
+    if annotated is not None:
+        masks = findings.attempt("make masks 0/1", _check_binary, masks, annotated)
+    return {"masks": masks, "annotated": annotated}
+
+
+def _names(given: dict[str, Any], shape: tuple[int, ...], findings: Findings) -> dict[str, Any]:
+    """What names the raters and groups the cases; `spacing`."""
+    count, num_raters = shape
+
+    def column(name: str, default: Any) -> Any:
+        found = given.get(name)
+        return findings.attempt(f"mend `{name}`", _column, found, name, count, default)
+
+    raters, spacing = given.get("raters"), given.get("spacing")
+    names = {
+        "raters": findings.attempt("name every rater once", _check_raters, raters, num_raters),
+        "case_ids": column("case_ids", np.arange(count)),
+    }
+    alone = np.arange(count) if names["case_ids"] is None else names["case_ids"]
+    names["patients"] = column("patients", alone)
+    if "split" in given:
+        names["split"] = column("split", alone)
+    if spacing is not None:
+        names["spacing"] = findings.attempt("mend `spacing`", _check_spacing, spacing, count)
+    return names
 
 
 def check_images(images: Any) -> np.ndarray:
