@@ -115,8 +115,8 @@ class Run:
         """
         source = self.section("data").get("source")
         if source is None:
-            text = f"{self.path} names no file of data: give the data, in Python. Received: none"
-            raise UsageError(text)
+            text = f"{self.path} names no file of data: give the data (to resume, in Python)."
+            raise UsageError(f"{text} Received: none")
         return source
 
     def check_data(self, dataset: Dataset) -> None:
