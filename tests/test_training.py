@@ -65,6 +65,14 @@ def test_learning_finds_the_discs_and_the_raters(tmp_path):
         resume(run.path, changed)
 
 
+@pytest.fixture
+def unscored(monkeypatch):
+    """Spares a training that is asked about its steps the seconds of its scores."""
+    monkeypatch.setattr(Session, "_validate", lambda self: {"ged": 0.5, "dice_rater": 0.5})
+    monkeypatch.setattr(Session, "_report", lambda self: None)
+
+
+@pytest.mark.usefixtures("unscored")
 def test_minutes_become_steps_by_the_pace_at_every_checkpoint(tiny_npz, tmp_path, monkeypatch):
     # A clock on which the start and every checkpoint take ten seconds, and a timed step 2.5.
     clock = SimpleNamespace(monotonic=itertools.count(0, 10).__next__, process_time=lambda: 0.0)
@@ -81,6 +89,7 @@ def test_minutes_become_steps_by_the_pace_at_every_checkpoint(tiny_npz, tmp_path
     assert run.plan().since == 60
 
 
+@pytest.mark.usefixtures("unscored")
 def test_a_training_ends_on_pixels_as_they_are(tiny_npz, tmp_path, monkeypatch):
     away, draw = {}, BatchReader.augmentation
 
@@ -99,6 +108,7 @@ def test_a_training_ends_on_pixels_as_they_are(tiny_npz, tmp_path, monkeypatch):
     assert max(away[step] for step in range(6, 10)) < 1e-6
 
 
+@pytest.mark.usefixtures("unscored")
 def test_the_best_checkpoint_is_the_latest_of_those_good_at_both(tiny_npz, tmp_path, monkeypatch):
     # ged and dice_rater; the fourth is worse by less than chance, the last by more
     scores = iter([(0.50, 0.6), (0.45, 0.5), (0.46, 0.7), (0.475, 0.7), (0.485, 0.7)])
