@@ -3,6 +3,7 @@
 import signal
 import sys
 import warnings
+from contextlib import suppress
 from typing import Any
 
 import click
@@ -25,7 +26,8 @@ class Door(click.Group):
         """Runs the command."""
         warnings.showwarning = _one_line_warning
         # `docker stop` and schedulers send it: what is half-written is removed, as at Ctrl-C.
-        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+        with suppress(ValueError):  # not of the main thread, whose affair signals are
+            signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
         try:
             return super().invoke(ctx)
         except ProSegError as error:

@@ -15,6 +15,13 @@ import numpy as np
 import pytest
 from tiny_data import TINY, tiny_arrays
 
+LONG = ("01_quickstart.ipynb", "test_training.py")
+
+
+def pytest_collection_modifyitems(items):
+    """Long ones first: at the end they would leave a core idle."""
+    items.sort(key=lambda item: item.path.name not in LONG)
+
 
 @pytest.fixture
 def arrays():
