@@ -16,7 +16,7 @@ from keras_proseg.files import write_csv, write_json
 from keras_proseg.metrics import summarise
 from keras_proseg.pretrained import find_run
 from keras_proseg.progress import progress_bar
-from keras_proseg.scoring import cases_of, score_images, score_volume
+from keras_proseg.scoring import cases_of, score_rows
 
 BATCH = 16
 TABLE = (
@@ -61,8 +61,7 @@ def evaluate(
     batches = [cases[k : k + BATCH] for k in range(0, len(cases), BATCH)] if single else cases
     scored = []
     for batch in progress_bar(batches, "Evaluating", progress):
-        score = score_images if single else score_volume
-        scored += score(model, dataset, np.ravel(batch), num_samples, seed)
+        scored += score_rows(model, dataset, np.ravel(batch), num_samples, seed, not single)
     rows, bins = zip(*scored, strict=True)
     patients = dataset.patients[firsts].tolist()
     summary: dict[str, Any] = summarise(rows, patients, bins, seed=seed)
@@ -101,8 +100,8 @@ def evaluate_run(
     """
     run = find_run(path)
     # The window is the model's own, whatever the data were prepared for.
-    config = replace(run.train_config(), window_center=None, window_width=None)
-    config = replace(config, rater_order=run.rater_order)
+    window: dict[str, Any] = {"window_center": None, "window_width": None}
+    config = replace(run.train_config(), rater_order=run.rater_order, **window)
     source = data or run.source
     split = split or ("all" if data else "val")
     dataset = read_dataset(source, config)

@@ -18,32 +18,32 @@ def cases_of(dataset: Dataset, volumes: bool) -> list[list[int]]:
     return list(cases.values())
 
 
-def score_volume(
-    model: Any, dataset: Dataset, rows: np.ndarray, num_samples: int, seed: int
+def score_rows(
+    model: Any, dataset: Dataset, rows: np.ndarray, num_samples: int, seed: int, stacked: bool
 ) -> list[Any]:
-    """As `score_images`, of the slices `rows` (Z,) of one volume: of a single case."""
-    images = dataset.images[rows]
-    # Equal seeds draw equal latents for every slice, so that a sample is one manner throughout.
-    samples = model.sample(images, None, num_samples, seed)
-    means = model.moments_in_chunks(images)[0]
-    stacked = [np.moveaxis(values, 1, 0) for values in (dataset.masks[rows], samples, means)]
-    annotated = dataset.annotated[rows[0]]
-    return [_score_case(model, dataset.raters, stacked[0], annotated, *stacked[1:])]
+    """Metrics and bins, as from `structure_metrics`, of each case.
 
-
-def score_images(
-    model: Any, dataset: Dataset, some: np.ndarray, num_samples: int, seed: int
-) -> list[Any]:
-    """Metrics and bins, as from `structure_metrics`, of each of the cases `some` (N,)."""
-    images = dataset.images[some]
+    Args:
+        model: a `ProSeg`.
+        dataset: the cases.
+        rows: (N,) of N cases, or of the slices of one.
+        num_samples: S.
+        seed: of the samples. Every row has the same latents, so that a sample of a volume is one
+            manner throughout.
+        stacked: the rows are the slices of one volume.
+    """
+    images, annotated = dataset.images[rows], dataset.annotated[rows]
     samples = model.sample(images, None, num_samples, seed)
-    means = model.moments_in_chunks(images)[0]
-    columns = zip(dataset.masks[some], dataset.annotated[some], samples, means, strict=True)
-    return [_score_case(model, dataset.raters, *case) for case in columns]
+    columns = [dataset.masks[rows], samples, model.moments_in_chunks(images)[0]]
+    if stacked:
+        annotated = annotated[:1]
+        columns = [np.moveaxis(values, 1, 0)[None] for values in columns]
+    cases = zip(annotated, *columns, strict=True)
+    return [_score_case(model, dataset.raters, *case) for case in cases]
 
 
 def _score_case(
-    model: Any, raters: Any, masks: Any, annotated: Any, samples: Any, means: Any
+    model: Any, raters: Any, annotated: Any, masks: Any, samples: Any, means: Any
 ) -> Any:
     present = np.flatnonzero(annotated)
     known = [r for r in present if raters[r] in model.raters]

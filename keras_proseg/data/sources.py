@@ -12,7 +12,7 @@ from keras_proseg.config import DataConfig, TrainConfig
 from keras_proseg.data.check import check_dataset, check_sides
 from keras_proseg.data.dataset import Dataset, mask_areas, rank_by_area, require
 from keras_proseg.data.findings import Findings
-from keras_proseg.data.fit import SCALE, WINDOW, at_scale
+from keras_proseg.data.fit import WINDOW, at_scale, scale_of
 from keras_proseg.data.prepared import is_prepared, load_prepared
 from keras_proseg.data.split import split_dataset
 from keras_proseg.errors import UsageError
@@ -112,9 +112,8 @@ def _read_npz(source: str, config: DataConfig, findings: Findings) -> Dataset | 
     from keras_proseg.data.build import build_dataset
     from keras_proseg.data.npz import load_npz, records_of
 
-    dataset, usual = load_npz(source, findings), DataConfig()
-    asked = (getattr(config, n) != getattr(usual, n) for n in (*SCALE, "slices"))
-    if dataset is None or not any(asked):
+    dataset = load_npz(source, findings)
+    if dataset is None or scale_of(config) == scale_of(DataConfig()):
         return dataset
     if config.spacing is not None and dataset.spacing is None:
         remedy = "leave --spacing out, or give an array `spacing` (N, 2) of mm per pixel"
