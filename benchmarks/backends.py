@@ -74,8 +74,8 @@ def _print_row(backend: str, row: dict[str, Any]) -> None:
 def _run(options: argparse.Namespace) -> dict[str, Any]:
     import keras
 
+    from keras_proseg import bound
     from keras_proseg.distributions import Dirichlet
-    from keras_proseg.model import ProSeg
 
     model = _model(options, keras)
     settings = model.settings
@@ -92,7 +92,7 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
     def mean(self: Any, num: int, seed: Any) -> Any:
         return keras.ops.repeat(self.mean()[None], num, axis=0)
 
-    ProSeg.standard_normal = staticmethod(shared)
+    bound.standard_normal = shared
     Dirichlet.sample = mean
     clock = _clock(keras)
     discs = _discs(options.batch_size, options.steps, keras)

@@ -29,7 +29,7 @@ def main() -> None:
     cases = subset(load_dataset(options.data or run.source, run.train_config()), options.split)
     model = run.load_model()
     means = np.concatenate(
-        [model.moments_in_chunks(cases.images[k : k + 16])[0] for k in range(0, len(cases), 16)]
+        [model.rater_moments(cases.images[k : k + 16])[0] for k in range(0, len(cases), 16)]
     )
     predicted = means > 0.5
     print(f"{len(cases)} {options.split} cases of {len(np.unique(cases.patients))} groups")

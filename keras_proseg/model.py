@@ -16,10 +16,12 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_proseg import drawing, passes, preferences, sampling
 from keras_proseg import objective as obj
-from keras_proseg.bound import Bound
+from keras_proseg.bound import elbo_terms
 from keras_proseg.config import ModelConfig, of_saved, to_dict
 from keras_proseg.errors import ProSegError, UsageError
+from keras_proseg.graphs import Graphs
 from keras_proseg.imagenet import encoder_weights
 from keras_proseg.layers import efficientnet
 from keras_proseg.layers.ambiguity import BoundaryAmbiguity
@@ -30,14 +32,13 @@ from keras_proseg.layers.intensity import IntensityScaling
 from keras_proseg.layers.mask_decoder import MaskDecoder
 from keras_proseg.layers.preference import RaterClassifier, RaterPreference
 from keras_proseg.optimizers import make_optimizer
-from keras_proseg.sampling import Sampling
 from keras_proseg.trainers import JIT_COMPILE, NonFiniteGuard, TrainStep, spread_operations
 
 TERMS = ("nll_mask", "nll_image", "nll_rater", "kl_tau", "kl_z", "dice_loss", "energy_score")
 
 
 @keras.saving.register_keras_serializable("keras_proseg")
-class ProSeg(Bound, Sampling, TrainStep, keras.Model):
+class ProSeg(TrainStep, keras.Model):
     """Probabilistic multi-rater segmentation (ProSeg, arXiv 2512.00748).
 
     Where TensorFlow has not run yet and its threads are not set, each of its operations gets one
@@ -66,6 +67,13 @@ class ProSeg(Bound, Sampling, TrainStep, keras.Model):
         ProSegError: the encoder's weights are not installed.
     """
 
+    elbo_terms = elbo_terms
+    sample = sampling.sample
+    predict_rater = sampling.predict_rater
+    uncertainty = sampling.uncertainty
+    rater_moments = passes.rater_moments
+    rater_index = preferences.rater_index
+
     def __init__(
         self,
         raters: Sequence[str] | None = None,
@@ -81,7 +89,7 @@ class ProSeg(Bound, Sampling, TrainStep, keras.Model):
         self.settings = _settings(raters, config, settings)
         c = self.settings
         self.raters, self.seed = list(c.raters), seed
-        self._graphs: dict[str, Any] = {}
+        self.graphs = Graphs(self)
         num_raters = len(c.raters)
         self.scaling = IntensityScaling(c.intensity, name="scaling")
         self.backbone = make_backbone(c)
@@ -146,7 +154,7 @@ class ProSeg(Bound, Sampling, TrainStep, keras.Model):
 
     def call(self, image: Any, training: bool = False) -> Any:
         """Mean probability over raters, (B, H, W, K), of raw `image` (B, H, W, C)."""
-        mean, _ = self.rater_moments(image)
+        mean, _ = drawing.rater_moments(self, image)
         return ops.mean(mean, axis=1)
 
     def encode(self, image: Any, training: bool = False, chosen: Any = None) -> tuple[Any, Any]:

@@ -110,7 +110,7 @@ def _restored(model: Any, dataset: Dataset, rows: list[int]) -> dict[int, np.nda
     masks: dict[int, np.ndarray] = {}
     for row in rows:
         place: Place = dataset.places[row]  # type: ignore[index]
-        means = model.moments_in_chunks(np.asarray(dataset.images[row])[None])[0][0]
+        means = model.rater_moments(np.asarray(dataset.images[row])[None])[0][0]
         planes = np.moveaxis(means, (0, 3), (2, 3))
         whole = np.stack([
             [place.restore(planes[:, :, r, k]) > 0.5 for k in range(planes.shape[3])]
@@ -143,7 +143,7 @@ def _write_dicom(raters: Any, volume: Volume, masks: dict[int, np.ndarray], case
 
 def _write_rest(model: Any, dataset: Dataset, rows: np.ndarray, path: Path) -> None:
     masks = [
-        model.moments_in_chunks(np.asarray(dataset.images[rows[k : k + 16]]))[0] > 0.5
+        model.rater_moments(np.asarray(dataset.images[rows[k : k + 16]]))[0] > 0.5
         for k in range(0, len(rows), 16)
     ]
     np.savez_compressed(

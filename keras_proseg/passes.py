@@ -1,18 +1,22 @@
 """Draws of many images in passes of bounded memory; what else is in a pass changes no answer."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from keras import ops
 
-from keras_proseg.drawing import key_of
+from keras_proseg import drawing
+from keras_proseg.drawing import TAU, Z, key_of
+
+if TYPE_CHECKING:
+    from keras_proseg.model import ProSeg
 
 CHUNK_VALUES = 2**23  # values of the widest tensor of a decoding pass: 32 MB, near a cache's size
 
 
 def decode_draws(
-    model: Any,
+    model: "ProSeg",
     images: np.ndarray,
     rater_ids: np.ndarray,
     tau: Any,
@@ -20,7 +24,7 @@ def decode_draws(
     scale: float,
     in_pairs: bool = False,
 ) -> np.ndarray:
-    """Probabilities (B, S, H, W, K), by `Drawing.draw_encoded`.
+    """Probabilities (B, S, H, W, K), by `drawing.draw_encoded`.
 
     Args:
         model: a `ProSeg`.
@@ -52,30 +56,51 @@ def decode_draws(
     return samples
 
 
+def rater_moments(model: "ProSeg", images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and variance of each rater's probabilities, over `mean_samples` draws of tau and z.
+
+    In bounded memory.
+
+    Args:
+        images: (B, H, W, C), raw intensities.
+
+    Returns:
+        Two arrays (B, R, H, W, K), float32.
+    """
+    step = images_per_pass(model, images, model.settings.mean_samples)
+    moments = model.graphs.of(drawing.rater_moments)
+    parts = [
+        [ops.convert_to_numpy(m) for m in moments(ops.convert_to_tensor(some, "float32"))]
+        for some in (images[k : k + step] for k in range(0, len(images), step))
+    ]
+    means, variances = zip(*parts, strict=True)
+    return np.concatenate(means), np.concatenate(variances)
+
+
 def _parts(
-    model: Any, images: Any, ids: Any, tau: Any, seed: int, scale: Any,
+    model: "ProSeg", images: Any, ids: Any, tau: Any, seed: int, scale: Any,
     views: int, draws: int, in_pairs: bool,
 ) -> Iterator[Any]:  # fmt: skip
     """The samples of raters `ids` (S,), `draws` of them at a time."""
     if tau is None and draws >= ids.shape[0]:
-        at_once = model.as_graph("draw", views=views, in_pairs=in_pairs)
-        yield at_once(images, ids, key_of(seed, 0), key_of(seed, 1), scale)
+        at_once = model.graphs.of(drawing.draw, views=views, in_pairs=in_pairs)
+        yield at_once(images, ids, key_of(seed, TAU), key_of(seed, Z), scale)
         return
     if tau is None:
-        tau = model.as_graph("draw_tau")(ids[None], key_of(seed, 0))
-    encoded = model.as_graph("encode_views", views=views)(images)
-    draw = model.as_graph("draw_encoded", in_pairs=in_pairs)
+        tau = model.graphs.of(drawing.draw_tau)(ids[None], key_of(seed, TAU))
+    encoded = model.graphs.of(drawing.encode_views, views=views)(images)
+    draw = model.graphs.of(drawing.draw_encoded, in_pairs=in_pairs)
     for s in range(0, ids.shape[0], draws):
         part = slice(s, s + draws)
         # A chunk of draws has noise of its own: part of the key, so never used twice.
-        yield draw(images, encoded, ids[part], tau[:, part], key_of(seed, 1 + s), scale)
+        yield draw(images, encoded, ids[part], tau[:, part], key_of(seed, Z + s), scale)
 
 
-def _values_per_draw(model: Any, images: np.ndarray) -> int:
+def _values_per_draw(model: "ProSeg", images: np.ndarray) -> int:
     height, width = images.shape[1:3]
     return height * width * model.mask_decoder.width // model.backbone.finest**2
 
 
-def images_per_pass(model: Any, images: np.ndarray, num: int) -> int:
+def images_per_pass(model: "ProSeg", images: np.ndarray, num: int) -> int:
     """How many of `images` go through the decoder at once, with `num` draws of each."""
     return max(1, CHUNK_VALUES // (num * _values_per_draw(model, images)))

@@ -51,7 +51,7 @@ def image_cells(
     """Cells of one raw image (H, W, C): predictions by rater, diverse samples, uncertainty."""
     gray = image.astype(float).mean(axis=-1)
     maps = model.uncertainty(image)
-    means = model.moments_in_chunks(image[None])[0][0, ..., 0]
+    means = model.rater_moments(image[None])[0][0, ..., 0]
     colours = rater_colours(len(model.raters))
     by_rater = [(mean > 0.5, colour) for mean, colour in zip(means, colours, strict=True)]
     samples = model.sample(image, None, num_samples, seed)[..., 0] > 0.5

@@ -34,7 +34,7 @@ def score_rows(
     """
     images, annotated = dataset.images[rows], dataset.annotated[rows]
     samples = model.sample(images, None, num_samples, seed)
-    columns = [dataset.masks[rows], samples, model.moments_in_chunks(images)[0]]
+    columns = [dataset.masks[rows], samples, model.rater_moments(images)[0]]
     if stacked:
         annotated = annotated[:1]
         columns = [np.moveaxis(values, 1, 0)[None] for values in columns]

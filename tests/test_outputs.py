@@ -31,7 +31,7 @@ def content():
 
 def predicted(model, dataset):
     """(N, R, H, W, K) bool."""
-    return model.moments_in_chunks(np.asarray(dataset.images))[0] > 0.5
+    return model.rater_moments(np.asarray(dataset.images))[0] > 0.5
 
 
 def test_nifti_masks_come_back_as_a_source(tiny_model, content, tmp_path):

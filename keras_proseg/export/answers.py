@@ -5,11 +5,19 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_proseg.drawing import FIXED_SEED, paired
+from keras_proseg.distributions import standard_normal
+from keras_proseg.drawing import (
+    FIXED_SEED,
+    Z,
+    drawn,
+    encode_views,
+    law_of_total_variance,
+    paired,
+    rater_moments,
+)
 from keras_proseg.export.moments import Moments
 from keras_proseg.export.passes import PassSizes, flat, in_passes, unflat
-from keras_proseg.export.preferences import Preferences, Z, each, key
-from keras_proseg.views import among_views
+from keras_proseg.export.preferences import Preferences, each, key
 
 MAPS = ("probability", "total", "between_rater", "boundary")
 
@@ -39,12 +47,10 @@ class Answers:
         """
 
         def at_once(image: tf.Tensor) -> Any:
-            return law_of_total_variance(*self.model.rater_moments(image))
+            return maps_of(*rater_moments(self.model, image))
 
         def draw_by_draw(image: tf.Tensor) -> Any:
-            return law_of_total_variance(
-                *self.moments(image, self._encoded(image, self.mean_draws))
-            )
+            return maps_of(*self.moments(image, self._encoded(image, self.mean_draws)))
 
         specs = {name: self._spec(3) for name in MAPS}
         return tf.cond(
@@ -94,7 +100,7 @@ class Answers:
 
         Args:
             image: (B, H, W, C).
-            encoded: features and heads of each view, as `ProSeg.encode_views` gives them.
+            encoded: features and heads of each view, as `encode_views` gives them.
             ids: (B, S) raters of the draws.
             tau: (B, S, T).
             noise: function of the first draw and a shape (s, h, w, D) to standard normal noise
@@ -113,13 +119,13 @@ class Answers:
 
     def _encoded(self, image: tf.Tensor, draws: int) -> Any:
         """Features and heads of each view that `draws` draws are shared among."""
-        return self.model.encode_views(image, self.model.settings.views_of(draws))
+        return encode_views(self.model, image, self.model.settings.views_of(draws))
 
     def _fixed_noise(self, first: Any, shape: Any) -> tf.Tensor:
         return paired(self._normal(shape, key(FIXED_SEED, Z + first)))[None]
 
     def _normal(self, shape: Any, seed: Any) -> tf.Tensor:
-        noise = self.model.standard_normal(shape, seed)
+        noise = standard_normal(shape, seed)
         return tf.ensure_shape(noise, (None, None, None, self.model.settings.ambiguity_size))
 
     def _spec(self, rank: int) -> tf.TensorSpec:
@@ -141,37 +147,10 @@ class Answers:
         return tf.nest.map_structure(lambda answer: answer[:batch], answers)
 
 
-def drawn(
-    model: Any, image: tf.Tensor, encoded: Any, ids: Any, tau: tf.Tensor, noise: tf.Tensor
-) -> tf.Tensor:
-    """Probabilities (B, S, H, W, K) of image (B, H, W, C), by draws that its views share.
-
-    Args:
-        model: a `ProSeg`.
-        image: (B, H, W, C).
-        encoded: features and heads of each view.
-        ids: (B, S) raters of the draws, which only q(z|x,r) asks for.
-        tau: (B or 1, S, T).
-        noise: standard normal, (B or 1, S, h, w, D).
-    """
-
-    def of_view(view: int, rows: Any) -> tf.Tensor:
-        features, heads = encoded[view]
-        if model.settings.ambiguity_per_rater:
-            heads = tf.gather(heads, tf.gather(ids, rows, axis=1), axis=1, batch_dims=1)
-        z = model.ambiguity.answering_z(heads).sample(tf.gather(noise, rows, axis=1))
-        return tf.sigmoid(model.decode(image, features, z, tf.gather(tau, rows, axis=1)))
-
-    return among_views(tf.shape(tau)[1], len(encoded), of_view)
-
-
-def law_of_total_variance(mean: tf.Tensor, variance: tf.Tensor) -> dict[str, tf.Tensor]:
-    """The maps (B, H, W, K) from each rater's mean and variance (B, R, H, W, K)."""
-    middle = tf.reduce_mean(mean, axis=1)
-    between = tf.reduce_mean(tf.square(mean - middle[:, None]), axis=1)
-    boundary = tf.reduce_mean(variance, axis=1)
-    values = (middle, between + boundary, between, boundary)
-    return dict(zip(MAPS, values, strict=True))
+def maps_of(mean: tf.Tensor, variance: tf.Tensor) -> dict[str, tf.Tensor]:
+    """`law_of_total_variance` by the names that exports have, `MAPS`."""
+    maps = law_of_total_variance(mean, variance)
+    return {name: maps["mean" if name == "probability" else name] for name in MAPS}
 
 
 def _longer(values: tf.Tensor, extra: Any) -> tf.Tensor:

@@ -5,9 +5,10 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_proseg.drawing import FIXED_SEED, paired
+from keras_proseg.distributions import standard_normal
+from keras_proseg.drawing import FIXED_SEED, TAU, Z, paired, probability
 from keras_proseg.export.passes import PassSizes, draws_of_noise, flat, in_passes, unflat
-from keras_proseg.export.preferences import TAU, Z, key
+from keras_proseg.export.preferences import key
 from keras_proseg.views import mirrored
 
 
@@ -28,7 +29,7 @@ class Moments:
         self.tau = fixed.numpy()
 
     def __call__(self, image: tf.Tensor, encoded: Any) -> list[tf.Tensor]:
-        """Mean and variance (B, R, H, W, K) of image (B, H, W, C) by its `ProSeg.encode_views`."""
+        """Mean and variance (B, R, H, W, K) of image (B, H, W, C) by its `encode_views`."""
 
         def some_raters(first: Any, last: Any) -> list[tf.Tensor]:
             return [flat(moment) for moment in self._of_raters(image, encoded, first, last)]
@@ -45,16 +46,15 @@ class Moments:
         def of_view(view: int, tau: tf.Tensor, noise: tf.Tensor) -> tf.Tensor:
             features, heads = encoded[view]
             own = heads[:, first:last] if self.model.settings.ambiguity_per_rater else heads
-            z = self.model.ambiguity.answering_z(own).sample(noise)
-            logits = self.model.decode(image, features, z, tau)
-            return mirrored(tf.sigmoid(logits), view)
+            seen = probability(self.model, image, features, own, noise, tau)
+            return mirrored(seen, view)
 
         def add(k: Any, noise: tf.Tensor, mean: tf.Tensor, spread: tf.Tensor) -> Any:
             views = [partial(of_view, view, tau[k], noise) for view in range(len(encoded))]
-            probability = tf.switch_case(tf.convert_to_tensor(k % len(views)), views)
-            away = probability - mean
+            answer = tf.switch_case(tf.convert_to_tensor(k % len(views)), views)
+            away = answer - mean
             mean += away / tf.cast(k + 1, tf.float32)
-            return mean, spread + away * (probability - mean)
+            return mean, spread + away * (answer - mean)
 
         size = [self.num_classes]
         shape = tf.concat([[tf.shape(image)[0], last - first], tf.shape(image)[1:3], size], axis=0)
@@ -70,7 +70,7 @@ class Moments:
         def one_pass(first: Any, *moments: Any) -> Any:
             last = tf.minimum(first + step, self.draws)
             shape = tf.concat([[last - first], grid, [size]], axis=0)
-            noise = self.model.standard_normal(shape, key(FIXED_SEED, Z + first))
+            noise = standard_normal(shape, key(FIXED_SEED, Z + first))
             noise = tf.ensure_shape(paired(noise), (None, None, None, size))
 
             def one(k: Any, *moments: Any) -> Any:

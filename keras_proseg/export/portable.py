@@ -4,9 +4,10 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_proseg.drawing import FIXED_SEED, paired
-from keras_proseg.export.answers import drawn, law_of_total_variance
-from keras_proseg.export.preferences import TAU, Z, key
+from keras_proseg.distributions import standard_normal
+from keras_proseg.drawing import FIXED_SEED, TAU, Z, drawn, moments_of, paired
+from keras_proseg.export.answers import maps_of
+from keras_proseg.export.preferences import key
 from keras_proseg.views import mirrored
 
 
@@ -26,15 +27,8 @@ class Portable:
     def maps(self, image: Any, noise: Any) -> dict[str, Any]:
         """As `ProSeg.uncertainty`, for standard normal noise (mean_samples, h, w, D)."""
         encoded = self._encoded(image, self.mean_draws)
-        moments = []
-        for rater in range(len(self.model.raters)):
-            tau = tf.constant(self.mean_tau[None, :, rater])
-            ids = tf.fill((tf.shape(image)[0], self.mean_draws), rater)
-            probability = drawn(self.model, image, encoded, ids, tau, noise[None])
-            mean = tf.reduce_mean(probability, axis=1)
-            away = tf.square(probability - mean[:, None])
-            moments.append((mean, tf.reduce_mean(away, axis=1)))
-        return law_of_total_variance(*(tf.stack(m, axis=1) for m in zip(*moments, strict=True)))
+        tau = tf.constant(self.mean_tau)
+        return maps_of(*moments_of(self.model, image, encoded, tau, noise))
 
     def samples(self, image: Any, tau: Any, noise: Any, rater: Any = None) -> dict[str, Any]:
         """Samples (B, S, H, W, K) for tau (B, S, T) and standard normal noise (B, S, h, w, D).
@@ -57,7 +51,7 @@ class Portable:
     def fixed_noise(self, height: int, width: int) -> Any:
         """The noise behind `ProSeg.uncertainty` at one size, (mean_samples, h, w, D)."""
         shape = (self.mean_draws, *self.grid(height, width), self.z_size)
-        return paired(self.model.standard_normal(shape, key(FIXED_SEED, Z)))
+        return paired(standard_normal(shape, key(FIXED_SEED, Z)))
 
     def grid(self, height: int, width: int) -> tuple[int, int]:
         """Height and width of z for an image's."""

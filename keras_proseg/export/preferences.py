@@ -5,8 +5,10 @@ from typing import Any
 
 import tensorflow as tf
 
-# Second half of a key: what the random numbers are for. Passes of draws count on from Z.
-TAU, Z, ORDER, TURNS, NAMES = 0, 1, -1, -2, -3
+from keras_proseg.drawing import TAU
+
+# Second half of a key, beside TAU and Z: what its random numbers are for.
+ORDER, TURNS, NAMES = -1, -2, -3
 
 
 class Preferences:

@@ -18,21 +18,23 @@ SAVES_PASSES = False
 Adam = keras.optimizers.Adam
 
 
-def compiled(method: Any, **fixed: Any) -> Any:
-    """A model's method with arguments `fixed`, as one program per shape; weights are arguments."""
-    model = method.__self__
+def compiled(function: Any, model: Any, **fixed: Any) -> Any:
+    """`function` of `model`, with arguments `fixed`, as one program per shape.
+
+    The weights are arguments of it.
+    """
 
     @jax.jit
     def program(values: Any, *arguments: Any) -> Any:
         with keras.StatelessScope(zip(model.variables, values, strict=True)):
-            return method(*arguments, **fixed)
+            return function(model, *arguments, **fixed)
 
     return lambda *arguments: program([v.value for v in model.variables], *arguments)
 
 
-def reused(function: Any) -> Any:
+def reused(function: Any, model: Any) -> Any:
     """What other programs call several times: traced once."""
-    return compiled(function)
+    return compiled(function, model)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import keras
@@ -15,19 +16,19 @@ SAVES_PASSES = False  # it gains nothing
 Adam = keras.optimizers.Adam
 
 
-def compiled(function: Any, **fixed: Any) -> Any:
-    """`function` with arguments `fixed`, without the tape; PyTorch runs it eagerly."""
+def compiled(function: Any, model: Any, **fixed: Any) -> Any:
+    """`function` of `model` with arguments `fixed`, without the tape; PyTorch runs it eagerly."""
 
     def call(*arguments: Any) -> Any:
         with torch.no_grad():
-            return function(*arguments, **fixed)
+            return function(model, *arguments, **fixed)
 
     return call
 
 
-def reused(function: Any) -> Any:
-    """What others call several times: `function` itself, with gradients if they are asked for."""
-    return function
+def reused(function: Any, model: Any) -> Any:
+    """What others call several times: as it is, with gradients if they are asked for."""
+    return partial(function, model)
 
 
 @contextmanager

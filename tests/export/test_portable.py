@@ -11,6 +11,7 @@ from ai_edge_litert.interpreter import Interpreter
 from onnxruntime import InferenceSession
 
 from keras_proseg.config import ExportConfig
+from keras_proseg.distributions import standard_normal
 from keras_proseg.errors import UsageError
 from keras_proseg.export import export_run
 from keras_proseg.export.litert import write_litert
@@ -42,7 +43,7 @@ def latents(model, image, rater, seed, num):
     batch = len(image)
     tau = model.preference.q_tau().sample(num, [seed, 0]).numpy()[None, :, rater]
     grid = Portable(model).grid(*image.shape[1:3])
-    noise = model.standard_normal((num, *grid, model.settings.ambiguity_size), [seed, 1]).numpy()
+    noise = standard_normal((num, *grid, model.settings.ambiguity_size), [seed, 1]).numpy()
     drawn = {"tau": np.repeat(tau, batch, 0), "noise": np.repeat(noise[None], batch, 0)}
     return drawn, model.sample(image, rater, num, seed)
 

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from keras_proseg import drawing
 from keras_proseg import passes as own_passes
+from keras_proseg.distributions import standard_normal
 from keras_proseg.export import passes
 from keras_proseg.export.answers import Answers
 from keras_proseg.export.preferences import Preferences
@@ -151,7 +152,7 @@ def test_maps_of_many_passes_are_the_moments_of_their_draws(images, monkeypatch)
         step = -1 if draw % 2 else 1  # every second one of the image mirrored left to right
         features, heads = model.encode(images[:, :, ::step])
         shape = (1, *heads.shape[2:4], model.settings.ambiguity_size)
-        noise = model.standard_normal(shape, [drawing.FIXED_SEED, 1 + draw])
+        noise = standard_normal(shape, [drawing.FIXED_SEED, 1 + draw])
         z = model.ambiguity.answering_z(heads).sample(noise[None])
         both = [model.decode(images, features, z, tau[None, draw : draw + 1, r]) for r in (0, 1)]
         every.append(tf.concat(tf.sigmoid(both), axis=2)[:, :, :, :, ::step])

@@ -7,6 +7,7 @@ from tiny_model import batch, tiny
 from keras_proseg import ProSeg, ProSegError, UsageError
 from keras_proseg.distributions import standard_normal
 from keras_proseg.drawing import key_of, paired
+from keras_proseg.preferences import draw_preferences
 
 
 @pytest.mark.backend
@@ -143,7 +144,7 @@ def test_temperature_widens_the_answers_and_leaves_the_bound():
 
 
 def test_diverse_samples_take_every_rater_equally_often():
-    ids, _ = tiny()._draw_preferences(None, 1, 12, seed=5)
+    ids, _ = draw_preferences(tiny(), None, 1, 12, seed=5)
     assert np.bincount(ids[0]).tolist() == [4, 4, 4]
 
 
