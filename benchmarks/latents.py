@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_proseg.data.sources import load_dataset
-from keras_proseg.data.split import subset
+from keras_proseg.evaluation import cases_of_run
 from keras_proseg.metrics import case_metrics
 from keras_proseg.runs import Run
 
@@ -25,7 +24,7 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=120)
     options = parser.parse_args()
     run = Run.open(options.run)
-    cases = subset(load_dataset(options.data or run.source, run.train_config()), "val")
+    cases = cases_of_run(run, options.data, "val")
     rows = np.linspace(0, len(cases) - 1, min(options.cases, len(cases))).astype(int)
     cases, model = cases.take(rows), run.load_model()
     print(f"{len(cases)} validation cases, 16 samples")

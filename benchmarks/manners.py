@@ -12,8 +12,7 @@ import argparse
 import numpy as np
 
 from keras_proseg.data.dataset import Dataset
-from keras_proseg.data.sources import load_dataset
-from keras_proseg.data.split import subset
+from keras_proseg.evaluation import cases_of_run
 from keras_proseg.metrics.overlap import pairwise_dice
 from keras_proseg.runs import Run
 
@@ -26,7 +25,7 @@ def main() -> None:
     parser.add_argument("--split", default="val")
     options = parser.parse_args()
     run = Run.open(options.run)
-    cases = subset(load_dataset(options.data or run.source, run.train_config()), options.split)
+    cases = cases_of_run(run, options.data, options.split)
     model = run.load_model()
     means = np.concatenate(
         [model.rater_moments(cases.images[k : k + 16])[0] for k in range(0, len(cases), 16)]

@@ -10,7 +10,6 @@ import argparse
 import os
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,11 +44,9 @@ def main() -> None:
 
 
 def _cases(run: Any, options: argparse.Namespace) -> Any:
-    from keras_proseg.data.sources import load_dataset
-    from keras_proseg.data.split import subset
+    from keras_proseg.evaluation import cases_of_run
 
-    config = replace(run.train_config(), rater_order=run.rater_order)
-    cases = subset(load_dataset(options.data or run.source, config), options.split)
+    cases = cases_of_run(run, options.data, options.split)
     return cases.take(np.linspace(0, len(cases) - 1, min(options.limit, len(cases))).astype(int))
 
 

@@ -14,9 +14,7 @@ import numpy as np
 from scipy.ndimage import affine_transform
 
 from keras_proseg.data.dataset import Dataset
-from keras_proseg.data.sources import load_dataset
-from keras_proseg.data.split import subset
-from keras_proseg.evaluation import evaluate
+from keras_proseg.evaluation import cases_of_run, evaluate
 from keras_proseg.pretrained import find_run
 
 NAMES = ("ged", "dice_match", "dice_soft", "dice_rater")
@@ -74,8 +72,7 @@ def main() -> None:
     parser.add_argument("--num-samples", type=int, default=16)
     options = parser.parse_args()
     run = find_run(options.run)
-    config = replace(run.train_config(), rater_order=run.rater_order)
-    cases = subset(load_dataset(options.data or run.source, config), options.split)
+    cases = cases_of_run(run, options.data, options.split)
     model = run.load_model()
     print(f"{'':28s}" + "".join(f"{name:>12s}" for name in NAMES))
     for what, change in SHIFTS.items():

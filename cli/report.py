@@ -26,23 +26,14 @@ def print_table(summary: dict[str, Any], title: str) -> None:
 
 def print_run(run: Any) -> None:
     """The table of a finished run, how long it trained, and what to do next."""
-    from keras_proseg.files import read_json
+    from keras_proseg.files import read_json, with_nan
 
     summary = read_json(run.path / "metrics.json")
     title = "Validation patients (the best checkpoint was chosen on them)"
-    print_table(_numbers(summary), title)
+    print_table(with_nan(summary), title)
     size, split = run.train_config().batch_size, run.section("data")["split"]
     epochs = summary["steps"] * size / split["train"]
     click.echo(f"Trained {summary['steps']} steps, {epochs:.1f} epochs.", nl=False)
     click.echo(" Train fully with, for example, --epochs 100.")
     click.echo(f"Run: {run.path}")
     click.echo(f"Picture: {run.path / 'samples.png'}")
-
-
-def _numbers(summary: dict[str, Any]) -> dict[str, Any]:
-    def number(value: Any) -> Any:
-        if isinstance(value, list):
-            return [number(v) for v in value]
-        return float("nan") if value is None else value
-
-    return {name: number(value) for name, value in summary.items()}

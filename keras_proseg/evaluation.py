@@ -13,12 +13,14 @@ from keras_proseg.data.sources import read_dataset
 from keras_proseg.data.split import split_dataset, subset
 from keras_proseg.errors import ProSegError
 from keras_proseg.files import write_csv, write_json
+from keras_proseg.memory import images_at_once
 from keras_proseg.metrics import summarise
 from keras_proseg.pretrained import find_run
 from keras_proseg.progress import progress_bar
+from keras_proseg.runs import Run
 from keras_proseg.scoring import cases_of, score_rows
 
-BATCH = 16
+BATCH = 16  # cases at most
 TABLE = (
     "ged", "ged_unbiased", "dice_match", "dice_max", "dice_soft", "dice_rater", "fragments",
     "brier", "ece", "ncc",
@@ -58,7 +60,9 @@ def evaluate(
     cases = cases_of(dataset, volumes)
     firsts = [case[0] for case in cases]
     single = len(cases) == len(dataset)
-    batches = [cases[k : k + BATCH] for k in range(0, len(cases), BATCH)] if single else cases
+    size = (*dataset.images.shape[1:3], dataset.num_classes)
+    step = min(BATCH, images_at_once(num_samples, *size))
+    batches = [cases[k : k + step] for k in range(0, len(cases), step)] if single else cases
     scored = []
     for batch in progress_bar(batches, "Evaluating", progress):
         scored += score_rows(model, dataset, np.ravel(batch), num_samples, seed, not single)
@@ -99,27 +103,41 @@ def evaluate_run(
         ProSegError: no run, or data that does not fit it.
     """
     run = find_run(path)
-    # The window is the model's own, whatever the data were prepared for.
-    window: dict[str, Any] = {"window_center": None, "window_width": None}
-    config = replace(run.train_config(), rater_order=run.rater_order, **window)
-    source = data or run.source
     split = split or ("all" if data else "val")
-    dataset = read_dataset(source, config)
-    if split != "all":  # which may be of two patients
-        dataset = split_dataset(dataset, config.seed)
-        if data is None:
-            run.check_data(dataset)  # else patients trained on may be on another side by now
-        dataset = subset(dataset, split)
+    dataset = cases_of_run(run, data, split)
     model = run.load_model("best")
     if save_masks is not None:
         check_fit(model, dataset)
         outputs.save_masks(model, dataset, save_masks)
     summary, rows = evaluate(model, dataset, num_samples)
-    summary |= {"split": split, "source": Path(source).name}
+    summary |= {"split": split, "source": Path(data or run.source).name}
     if out is not None:
         write_csv(Path(out) / "cases.csv", rows)
-        write_json(Path(out) / "metrics.json", plain(summary))
+        write_json(Path(out) / "metrics.json", summary)
     return summary
+
+
+def cases_of_run(run: Run, data: str | None, split: str) -> Dataset:
+    """A run's cases of one split, or those of other data, seen as the run's own were.
+
+    Args:
+        run: the run.
+        data: another source; None for the run's own.
+        split: `"train"`, `"val"`, `"test"` or `"all"`.
+
+    Raises:
+        UsageError: a split that the data lacks.
+        ProSegError: the run's own data have changed.
+    """
+    # The window is the model's own, whatever the data were prepared for.
+    window: dict[str, Any] = {"window_center": None, "window_width": None}
+    config = replace(run.train_config(), rater_order=run.rater_order, **window)
+    dataset = read_dataset(data or run.source, config)
+    if data is None or split != "all":  # other data may have too few patients to be split
+        dataset = split_dataset(dataset, config.seed)
+    if data is None:
+        run.check_data(dataset)  # else patients trained on may be on another side by now
+    return subset(dataset, split)
 
 
 def check_fit(model: Any, dataset: Dataset) -> None:
@@ -144,14 +162,3 @@ def table(summary: dict[str, Any]) -> list[tuple[str, str, str]]:
         low, high = summary.get(f"{name}_ci") or (np.nan, np.nan)
         rows.append((name, f"{summary[name]:.3f}", f"{low:.3f} to {high:.3f}"))
     return rows
-
-
-def plain(summary: dict[str, Any]) -> dict[str, Any]:
-    """`summary` for JSON: what is undefined (nan) becomes null."""
-
-    def clean(value: Any) -> Any:
-        if isinstance(value, list):
-            return [clean(v) for v in value]
-        return None if isinstance(value, float) and not np.isfinite(value) else value
-
-    return {name: clean(value) for name, value in summary.items()}

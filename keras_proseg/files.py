@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -108,9 +109,30 @@ def _is_elsewhere(error: OSError, path: Path, folder: Path | None) -> bool:
 
 
 def write_json(path: str | Path, content: Any) -> None:
-    """Writes `content` as indented JSON, atomically."""
+    """Writes `content` as indented JSON, atomically; `without_nan`."""
+    text = json.dumps(without_nan(content), indent=2, allow_nan=False) + "\n"
     with atomic_file(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2, allow_nan=True) + "\n", encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8")
+
+
+def without_nan(content: Any) -> Any:
+    """`content` for JSON, which has no nan and no infinity: they become null."""
+    if isinstance(content, dict):
+        return {name: without_nan(value) for name, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [without_nan(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
+
+
+def with_nan(summary: dict[str, Any]) -> dict[str, Any]:
+    """Scores as they were before JSON: null, alone or in an interval, is nan."""
+
+    def number(value: Any) -> Any:
+        if isinstance(value, list):
+            return [number(v) for v in value]
+        return math.nan if value is None else value
+
+    return {name: number(value) for name, value in summary.items()}
 
 
 def read_json(path: str | Path) -> Any:

@@ -84,8 +84,7 @@ class ProSeg(TrainStep, keras.Model):
         **settings: Any,
     ) -> None:
         spread_operations()
-        trainable = settings.pop("trainable", True)
-        super().__init__(name=name, trainable=trainable, dtype="float32")
+        super().__init__(name=name, dtype="float32")
         self.settings = _settings(raters, config, settings)
         c = self.settings
         self.raters, self.seed = list(c.raters), seed
@@ -205,21 +204,42 @@ class ProSeg(TrainStep, keras.Model):
         """The trackers: nats per image, but `loss`, `dice_loss` and `energy_score` (no unit)."""
         return self.trackers
 
-    def compile(self, optimizer: Any = None, **kwargs: Any) -> None:
-        """Like Keras' own, with the learning rates of `TrainConfig` by default.
+    def compile(
+        self,
+        optimizer: Any = None,
+        *,
+        jit_compile: bool = JIT_COMPILE,
+        run_eagerly: bool = False,
+        steps_per_execution: int = 1,
+    ) -> None:
+        """Like Keras' own, without a loss: the bound is the model's own.
 
-        `jit_compile` is true by default on JAX only.
+        Args:
+            optimizer: Keras' own or by name; by default that of `TrainConfig`.
+            jit_compile: as Keras has it; true by default on JAX only.
+            run_eagerly: as Keras has it.
+            steps_per_execution: as Keras has it.
         """
-        kwargs.setdefault("jit_compile", JIT_COMPILE)
         if optimizer is None:
             optimizer = make_optimizer(trained_encoder=self.has_trained_encoder)
-        super().compile(optimizer=optimizer, **kwargs)
+        super().compile(
+            optimizer=optimizer,
+            jit_compile=jit_compile,
+            run_eagerly=run_eagerly,
+            steps_per_execution=steps_per_execution,
+        )
 
-    def fit(self, *args: Any, callbacks: Any = None, **kwargs: Any) -> Any:
-        """Keras' own, guarded against steps that are not finite again and again."""
+    def fit(self, x: Any = None, *, callbacks: Any = None, **kwargs: Any) -> Any:
+        """Keras' own, guarded against steps that are not finite again and again.
+
+        Args:
+            x: batches {image, masks, annotated}, as `elbo_terms` takes them.
+            callbacks: Keras' own.
+            **kwargs: of Keras' `fit`.
+        """
         given = callbacks if isinstance(callbacks, (list, tuple)) else [callbacks]
         callbacks = [c for c in given if c] + [NonFiniteGuard(self.settings.max_bad_steps)]
-        return super().fit(*args, callbacks=callbacks, **kwargs)
+        return super().fit(x, callbacks=callbacks, **kwargs)
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "ProSeg":
@@ -232,7 +252,7 @@ class ProSeg(TrainStep, keras.Model):
         return {"name": self.name, "seed": self.seed, "config": to_dict(self.settings)}
 
     def get_compile_config(self) -> dict[str, Any] | None:
-        """The optimizer, which is all that `compile` takes here; None before that."""
+        """The optimizer, which is all of `compile` that a file keeps; None before that."""
         if not self.compiled:
             return None
         return {"optimizer": keras.saving.serialize_keras_object(self.optimizer)}

@@ -14,7 +14,7 @@ LOG_2PI = math.log(2 * math.pi)
 
 
 class ElboTerms(NamedTuple):
-    """Per-image terms, each (B,).
+    """Per-image terms, each (B,), but the numbers at their end.
 
     Attributes:
         nll_mask: -log p(y|z,tau), Bernoulli, nats, mean over annotated raters.

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from keras_proseg.data.dataset import Dataset, require
+from keras_proseg.data.dataset import Dataset
 from keras_proseg.data.places import Place, Volume
+from keras_proseg.errors import require
 from keras_proseg.files import atomic_folder, check_new_folder
 from keras_proseg.progress import progress_bar
 

@@ -39,7 +39,7 @@ def decode_draws(
     shape = (len(images), num, height, width, model.settings.num_classes)
     shared, views = len(rater_ids) == 1, model.settings.views_of(num)
     step = images_per_pass(model, images, num) if shared else 1
-    draws = max(1, CHUNK_VALUES // _values_per_draw(model, images) // views) * views
+    draws = _draws_per_pass(model, images, num, in_pairs)
     scale = ops.convert_to_tensor(scale, "float32")
     samples = np.empty(0, np.float32)
     for b in range(0, len(images), step):
@@ -96,11 +96,22 @@ def _parts(
         yield draw(images, encoded, ids[part], tau[:, part], key_of(seed, Z + s), scale)
 
 
-def _values_per_draw(model: "ProSeg", images: np.ndarray) -> int:
-    height, width = images.shape[1:3]
-    return height * width * model.mask_decoder.width // model.backbone.finest**2
+def values_per_draw(model: "ProSeg", pixels: Any) -> Any:
+    """Values of the decoder's widest tensor for one draw of an image of so many pixels."""
+    return pixels * model.mask_decoder.width // model.backbone.finest**2
 
 
 def images_per_pass(model: "ProSeg", images: np.ndarray, num: int) -> int:
     """How many of `images` go through the decoder at once, with `num` draws of each."""
-    return max(1, CHUNK_VALUES // (num * _values_per_draw(model, images)))
+    return max(1, CHUNK_VALUES // (num * _per_draw(model, images)))
+
+
+def _draws_per_pass(model: "ProSeg", images: np.ndarray, num: int, in_pairs: bool) -> int:
+    if in_pairs:  # which must not fall apart; they are few
+        return num
+    views = model.settings.views_of(num)
+    return max(1, CHUNK_VALUES // _per_draw(model, images) // views) * views
+
+
+def _per_draw(model: "ProSeg", images: np.ndarray) -> int:
+    return max(1, values_per_draw(model, images.shape[1] * images.shape[2]))

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_proseg.data.dataset import Dataset
+from keras_proseg.data.dataset import Dataset, mask_areas
 from keras_proseg.files import atomic_file
 
 PHANTOM = "SIMULATED pixels, real contours: not a result on LIDC CT"
@@ -92,7 +92,7 @@ def rater_colours(count: int) -> list[Any]:
 
 def _pick(dataset: Dataset, count: int) -> list[int]:
     """Cases of evenly spread disagreement among the ones with something outlined."""
-    areas = dataset.masks[..., 0].sum(axis=(2, 3), dtype=float)
+    areas = mask_areas(dataset).astype(float)
     spread = areas.std(axis=1) / (areas.mean(axis=1) + 1)
     order = np.argsort(spread, kind="stable")
     order = order[areas.mean(axis=1)[order] > 0]

@@ -9,14 +9,16 @@ import shutil
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from keras_proseg.config import ModelConfig, TrainConfig, default_rater_order, to_dict
+from keras_proseg.config import ModelConfig, TrainConfig, default_rater_order, of_saved, to_dict
 from keras_proseg.data.dataset import Dataset
 from keras_proseg.errors import ProSegError, UsageError, reason_of
 from keras_proseg.files import atomic_file, check_new_folder, read_json, write_csv, write_json
 from keras_proseg.plan import Plan
 from keras_proseg.versions import versions
+
+Settings = TypeVar("Settings", ModelConfig, TrainConfig)
 
 
 class Run:
@@ -99,8 +101,19 @@ class Run:
         Raises:
             ProSegError: config.json was changed into something else.
         """
+        return self._settings(TrainConfig, self.section("train"))
+
+    def model_config(self) -> ModelConfig:
+        """The run's `ModelConfig`.
+
+        Raises:
+            ProSegError: config.json was changed into something else.
+        """
+        return self._settings(ModelConfig, of_saved(self.section("model")))
+
+    def _settings(self, kind: type[Settings], values: dict[str, Any]) -> Settings:
         try:
-            return TrainConfig(**self.section("train"))
+            return kind(**values)
         except TypeError as error:
             raise ProSegError(
                 f"{self.config_file} must hold the settings of a run. Received: {error}"
@@ -132,9 +145,9 @@ class Run:
     @property
     def rater_order(self) -> str:
         """The order that the run was trained with, which other data takes over."""
-        ranked = self.train_config().rater_order
+        asked = self.train_config().rater_order
         data = self.section("data")
-        return ranked or data.get("rater_order") or default_rater_order(data.get("source"))
+        return asked or data.get("rater_order") or default_rater_order(data.get("source"))
 
     def write_config(self, model: ModelConfig, train: TrainConfig, data: dict[str, Any]) -> None:
         """Writes config.json."""

@@ -19,11 +19,10 @@ from keras_proseg.data.places import resize
 from keras_proseg.errors import ProSegError
 from keras_proseg.files import atomic_folder, check_new_folder
 from keras_proseg.images import DICOM, ImageFile, read_image
+from keras_proseg.memory import images_at_once
 from keras_proseg.outputs import write_nifti, write_png
 from keras_proseg.pretrained import find_run
 from keras_proseg.progress import progress_bar
-
-PASS_VALUES = 2**25  # probabilities drawn before they go to disk: 128 MB
 
 
 def sample_file(
@@ -108,8 +107,8 @@ def _drawn(
     model: Any, images: np.ndarray, size: tuple[int, ...], rater: Any, num_samples: int, seed: int
 ) -> Iterator[np.ndarray]:
     """Probabilities (S, H, W, K) of one slice after the other, in H and W of `size`."""
-    pixels = max(math.prod(size), math.prod(images.shape[1:3]))
-    step = max(1, PASS_VALUES // (num_samples * pixels * model.settings.num_classes))
+    height, width = max(size, images.shape[1:3], key=math.prod)
+    step = images_at_once(num_samples, height, width, model.settings.num_classes)
     for k in progress_bar(range(0, len(images), step), "Sampling"):
         yield from _resized(model.sample(images[k : k + step], rater, num_samples, seed), size, 2)
 

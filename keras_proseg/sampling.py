@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from keras import ops
 
-from keras_proseg.data.dataset import require
 from keras_proseg.data.verify import check_images
 from keras_proseg.drawing import FIXED_SEED, law_of_total_variance
-from keras_proseg.errors import UsageError
+from keras_proseg.errors import UsageError, require
 from keras_proseg.passes import decode_draws
 from keras_proseg.preferences import Rater, draw_preferences
 

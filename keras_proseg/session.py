@@ -13,7 +13,7 @@ from keras_proseg.config import ModelConfig, TrainConfig
 from keras_proseg.data.dataset import Dataset
 from keras_proseg.data.pipeline import BatchReader, training_batches
 from keras_proseg.data.split import split_rows, subset
-from keras_proseg.evaluation import evaluate, plain
+from keras_proseg.evaluation import evaluate
 from keras_proseg.files import write_csv, write_json
 from keras_proseg.plan import Plan, first_plan, step_limit
 from keras_proseg.progress import counting_bar
@@ -137,7 +137,7 @@ class Session:
         summary |= {"split": "val", "steps": steps}
         summary |= {name: self.rows[-1][name] for name in ("seconds", "cpu_seconds")}
         write_csv(self.run.path / "cases.csv", rows)
-        write_json(self.run.path / "metrics.json", plain(summary))
+        write_json(self.run.path / "metrics.json", summary)
         plot_samples(best, self.val, self.run.path / "samples.png")
 
 

@@ -11,7 +11,6 @@ from keras_proseg.config import (
     DataConfig,
     ModelConfig,
     TrainConfig,
-    of_saved,
     preset_configs,
     with_intensity,
 )
@@ -76,8 +75,7 @@ def resume(path: str | Path, data: Dataset | None = None, log: Any = print) -> R
     train_config = run.train_config()
     dataset = _dataset(run.source if data is None else data, train_config)
     run.check_data(dataset)
-    model_config = ModelConfig(**of_saved(run.section("model")))
-    return _trained(run, model_config, train_config, dataset, log)
+    return _trained(run, run.model_config(), train_config, dataset, log)
 
 
 def _trained(run: Run, model: ModelConfig, config: TrainConfig, dataset: Dataset, log: Any) -> Run:
@@ -95,19 +93,19 @@ def fit_config(
 
     A window given in `data` is used for images of any kind.
     """
-    images = rows_of(dataset.images, split_rows(dataset, "train"))
     if data is not None and data.window_center is not None:
         window = {"center": data.window_center, "width": data.window_width}
         config = with_intensity(config, mode="window", **window)
     elif dataset.image_kind in ("ct", "phantom"):
         config = with_intensity(config, mode="window")
     else:
+        images = rows_of(dataset.images, split_rows(dataset, "train"))
         spread = float(images.std(dtype=np.float64)) or 1.0
         config = with_intensity(config, mean=float(images.mean(dtype=np.float64)), std=spread)
     return replace(
         config,
         raters=dataset.raters,
-        image_channels=images.shape[-1],
+        image_channels=dataset.images.shape[-1],
         num_classes=dataset.num_classes,
     )
 

@@ -1,11 +1,13 @@
 import errno
+import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from keras_proseg.errors import ProSegError
-from keras_proseg.files import atomic_file, atomic_folder, read_json, write_json
+from keras_proseg.files import atomic_file, atomic_folder, read_json, with_nan, write_json
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -69,6 +71,17 @@ def test_a_folder_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
     every = [tmp_path / "one", *(tmp_path / "one").rglob("*")]
     assert len(every) == 3
     assert synced >= {path.stat().st_ino for path in every}
+
+
+def test_json_has_null_for_what_is_no_number(tmp_path):
+    scores = {"ged": 0.5, "ncc": np.nan, "ged_ci": [np.float64("nan"), np.inf], "images": "ct"}
+    write_json(tmp_path / "x.json", {"deep": {"scores": scores}})
+    found = json.loads((tmp_path / "x.json").read_text(), parse_constant=pytest.fail)
+    found = found["deep"]["scores"]
+    assert found == {"ged": 0.5, "ncc": None, "ged_ci": [None, None], "images": "ct"}
+    back = with_nan(found)
+    assert np.isnan([back["ncc"], *back["ged_ci"]]).all()
+    assert (back["ged"], back["images"]) == (0.5, "ct")
 
 
 def test_unwritable_and_unreadable(tmp_path):

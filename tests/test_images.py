@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_proseg import sample_file as sample_file_module
+from keras_proseg import memory
 from keras_proseg.data.places import resize
 from keras_proseg.errors import ProSegError, UsageError
 from keras_proseg.files import read_json, write_json
@@ -16,7 +16,7 @@ IMAGE = np.random.default_rng(0).normal(0, 10, (20, 30)).astype("float32")
 
 
 def test_nifti_comes_back_in_place(tiny_run, tiny_model, tmp_path, monkeypatch):
-    monkeypatch.setattr(sample_file_module, "PASS_VALUES", 1)  # a slice at a time
+    monkeypatch.setattr(memory, "SAMPLE_VALUES", 1)  # a slice at a time
     affine = np.diag([0.7, 0.6, 2.5, 1.0])
     affine[:3, 3] = (5, -7, 11)
     volume = np.stack([IMAGE, IMAGE + 5], axis=2)

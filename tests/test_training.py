@@ -7,13 +7,14 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from tiny_data import TINY, tiny_arrays
 
-from keras_proseg import Dataset, ProSegError, UsageError, evaluate, load, session
+from keras_proseg import Dataset, ProSegError, UsageError, evaluate, load, memory, session
 from keras_proseg.data.pipeline import BatchReader
 from keras_proseg.evaluation import evaluate_run
 from keras_proseg.runs import Run
@@ -136,7 +137,7 @@ def test_a_run_whose_data_have_changed_is_neither_resumed_nor_evaluated(tmp_path
     assert resume(run.path).path == run.path
     for changed in ({"split": ["val"] * 3 + ["train"] * 6}, tiny_arrays(9, seed=1)):
         np.savez(path, **arrays | {"patient_ids": np.arange(9)} | changed)
-        for use in (resume, evaluate_run):
+        for use in (resume, evaluate_run, partial(evaluate_run, split="all")):
             with pytest.raises(ProSegError, match=r"x.npz must be the data that .*changed data"):
                 use(run.path)
 
@@ -215,6 +216,15 @@ def test_evaluate_a_run(tiny_run, tmp_path):
     assert (found["num_patients"], found["split"]) == (2, "all")
 
 
+def test_how_many_cases_are_scored_at_once_changes_no_score(tiny_model, arrays, monkeypatch):
+    dataset = Dataset.from_arrays(**arrays).take(np.arange(3))
+    scores = evaluate(tiny_model, dataset, 3, progress=False)
+    monkeypatch.setattr(memory, "SAMPLE_VALUES", 1)
+    again = evaluate(tiny_model, dataset, 3, progress=False)
+    assert again[0]["ged"] == pytest.approx(scores[0]["ged"], abs=1e-6)
+    assert [row["case_id"] for row in again[1]] == [row["case_id"] for row in scores[1]]
+
+
 def test_raters_that_the_model_does_not_know_are_left_out_of_dice_rater(tiny_model):
     dataset = Dataset.from_arrays(**tiny_arrays(3), raters=["bob", "dave", "ann"])
     with pytest.warns(UserWarning, match="model does not know: dave. `dice_rater` leaves them"):
@@ -262,6 +272,9 @@ def test_directories_that_are_no_runs(tmp_path, tiny_run):
     (tmp_path / "config.json").write_text('{"package": "keras_proseg", "train": {"speed": 1}}')
     with pytest.raises(ProSegError, match=r"settings of a run. Received: .*speed"):
         Run.open(tmp_path).train_config()
+    (tmp_path / "config.json").write_text('{"package": "keras_proseg", "model": {"speed": 1}}')
+    with pytest.raises(ProSegError, match=r"settings of a run. Received: .*speed"):
+        Run.open(tmp_path).model_config()
     (tmp_path / "config.json").write_text('{"package": "keras_proseg", "train": {}}')
     with pytest.raises(ProSegError, match="must hold data as names and values"):
         resume(tmp_path)

@@ -8,7 +8,8 @@ from keras_proseg.config.model import ModelConfig
 from keras_proseg.config.training import TRAIN_CHOICES, TrainConfig
 from keras_proseg.errors import UsageError
 
-# The released settings (arXiv 2512.00748 and its code), with the defects listed in the docs mended.
+# The released settings (arXiv 2512.00748 and its code) with its defects mended: a prior of N(0, I),
+# logits into the cross-entropy, a light image decoder, any number of raters and channels.
 PUBLISHED_MODEL: dict[str, Any] = {
     "backbone": "resnet34",
     "preference_start": (1.0, 0.1),

@@ -87,14 +87,16 @@ def audit_dataset(dataset: Dataset, seed: int = 0) -> Audit:
 
 
 def _pairwise(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
-    """Dice (N, R, R), nan where a rater is missing, and areas (N, R)."""
+    """Dice (N, R, R), the mean over structures, nan where a rater is missing; areas (N, R)."""
     parts, areas = [], []
     for start in range(0, len(dataset), CHUNK):
         masks = np.asarray(dataset.masks[start : start + CHUNK])
-        flat = masks.reshape(*masks.shape[:2], -1).astype(np.float32)
-        both = np.matmul(flat, flat.transpose(0, 2, 1))
-        own = flat.sum(axis=-1)
-        dice = dice_from_iou(iou_from_counts(both, own[:, :, None] + own[:, None] - both))
+        flat = masks.reshape(*masks.shape[:2], -1, masks.shape[-1]).astype(np.float32)
+        flat = np.moveaxis(flat, -1, 1)  # (N, K, R, pixels)
+        both = np.matmul(flat, flat.swapaxes(2, 3))
+        each = flat.sum(axis=-1)
+        dice = dice_from_iou(iou_from_counts(both, each[..., None] + each[:, :, None] - both))
+        dice, own = dice.mean(axis=1), each.sum(axis=1)
         there = dataset.annotated[start : start + CHUNK]
         parts.append(np.where(there[:, :, None] & there[:, None], dice, np.nan))
         areas.append(own)

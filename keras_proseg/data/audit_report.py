@@ -6,7 +6,6 @@ from typing import Any
 from keras_proseg.data.audit import audit_dataset
 from keras_proseg.data.audit_plots import draw_agreement, draw_disputed, draw_sizes
 from keras_proseg.data.dataset import Dataset
-from keras_proseg.evaluation import plain
 from keras_proseg.files import atomic_folder, check_new_folder, write_json
 from keras_proseg.plotting import PHANTOM
 
@@ -37,7 +36,7 @@ def write_audit(dataset: Dataset, out: str | Path) -> Path:
     check_new_folder(out, "--out")
     audit = audit_dataset(dataset)
     with atomic_folder(out) as folder:
-        write_json(folder / "audit.json", _json(audit.summary))
+        write_json(folder / "audit.json", audit.summary)
         draw_agreement(audit.summary, dataset.raters, folder / "agreement.png")
         draw_sizes(audit.summary, folder / "size.png")
         draw_disputed(dataset, audit, folder / "disputed.png")
@@ -135,9 +134,3 @@ def _shown(patterns: dict[str, int]) -> list[tuple[str, int]]:
 def _cell_text(name: str) -> str:
     """A name that is one cell of a Markdown table."""
     return " ".join(name.split()).replace("|", "\\|")
-
-
-def _json(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _json(own) for name, own in value.items()}
-    return plain({"value": value})["value"]

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from keras_proseg.data.lazy import CHUNK, LazyRows, PackedMasks
-from keras_proseg.errors import ProSegError
 
 
 @dataclass(frozen=True)
@@ -176,9 +175,3 @@ def mask_areas(dataset: Dataset) -> np.ndarray:
 def rows_of(column: Any, indices: np.ndarray) -> Any:
     """The rows of a column at `indices`; what lies on disk stays there."""
     return column.take_rows(indices) if isinstance(column, LazyRows) else column[indices]
-
-
-def require(condition: bool, name: str, expected: str, received: Any) -> None:
-    """Raises the project's one form of error unless `condition` holds."""
-    if not condition:
-        raise ProSegError(f"{name} must be {expected}. Received: {received}")

@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from keras_proseg.data.dataset import require
 from keras_proseg.data.findings import Findings
-from keras_proseg.errors import ProSegError, reason_of
+from keras_proseg.errors import ProSegError, reason_of, require
 
 TAGS = (
     "SeriesInstanceUID", "InstanceNumber", "ImagePositionPatient",

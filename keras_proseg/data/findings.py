@@ -38,11 +38,13 @@ class Findings:
     def __init__(self, source: str = "data") -> None:
         self.source = source
         self.items: list[Finding] = []
+        self._seen: set[Finding] = set()
 
     def add(self, what: str, remedy: str, file: Any = None, fatal: bool = True) -> None:
         """Adds a finding, once."""
         finding = Finding(str(file or self.source), what, remedy, fatal)
-        if finding not in self.items[-50:]:
+        if finding not in self._seen:
+            self._seen.add(finding)
             self.items.append(finding)
 
     def note(self, what: str, remedy: str, file: Any = None) -> None:

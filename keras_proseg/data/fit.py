@@ -16,6 +16,11 @@ from keras_proseg.errors import UsageError
 Settings = TypeVar("Settings", bound=DataConfig)
 SCALE = ("spacing", "fit", "size")
 WINDOW = ("window_center", "window_width")
+LOSSES = {
+    "cut": ("are cut by --fit {fit}", "choose --fit pad, or a larger --size"),
+    "gone": ("vanish by --fit {fit}", "choose --fit pad, or a larger --size"),
+    "scale": ("vanish at the new scale", "choose a finer --spacing, or a larger --size"),
+}
 
 
 @dataclass(frozen=True)
@@ -122,20 +127,21 @@ def _fit(
         (rows, columns), ratio = record.spacing, np.divide(before, size)
         spacing = (float(rows * ratio[0]), float(columns * ratio[1]))
     slices = []
-    cut = lost = 0
+    lost: Counter[str] = Counter()
     for index, image in enumerate(record.image):
         masks = {}
         for rater, mask in record.masks.items():
-            masks[rater] = _fit_mask(mask[index], size, target, offset)
             whole = mask[index] if size == before else resize(mask[index], size, False) >= 0.5
-            cut += int(masks[rater].sum() < whole.sum())
-            lost += int(bool(mask[index].any()) and not masks[rater].any())
+            masks[rater] = _fit_mask(whole, target, offset)
+            lost["scale"] += int(bool(mask[index].any()) and not whole.any())
+            lost["cut"] += int(masks[rater].sum() < whole.sum())
+            lost["gone"] += int(bool(whole.any()) and not masks[rater].any())
         place = Place(record.volume, index, size, offset)
         slices.append(Slice(_fit_image(image, size, target, offset), masks, place, spacing))
-    for count, text in ((cut, "are cut"), (lost, "vanish")):
-        if count:
-            remedy = "choose --fit pad, or a larger --size"
-            findings.note(f"{count} outlines {text} by --fit {config.fit}", remedy, _name(record))
+    for why, (text, remedy) in LOSSES.items():
+        if lost[why]:
+            text = text.format(fit=config.fit)
+            findings.note(f"{lost[why]} outlines {text}", remedy, _name(record))
     return slices
 
 
@@ -149,13 +155,10 @@ def _fit_image(
     return paste(canvas, scaled, (-offset[0], -offset[1]))
 
 
-def _fit_mask(
-    mask: np.ndarray, size: tuple[int, int], target: tuple[int, ...], offset: tuple[int, int]
-) -> np.ndarray:
-    scaled = mask if mask.shape[:2] == size else resize(mask, size, False) >= 0.5
-    if size == target:
+def _fit_mask(scaled: np.ndarray, target: tuple[int, ...], offset: tuple[int, int]) -> np.ndarray:
+    if scaled.shape[:2] == target:
         return scaled.astype(np.uint8)
-    canvas = np.zeros((*target, mask.shape[2]), np.uint8)
+    canvas = np.zeros((*target, scaled.shape[2]), np.uint8)
     return paste(canvas, scaled, (-offset[0], -offset[1]))
 
 

@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from keras_proseg.data.dataset import require
 from keras_proseg.data.findings import Findings
 from keras_proseg.data.places import Volume
 from keras_proseg.data.records import Record, natural, split_of
-from keras_proseg.errors import ProSegError, reason_of
+from keras_proseg.errors import ProSegError, reason_of, require
 
 CHANNELS = ("t1", "t1c", "t2")
 LABEL = re.compile(r"label_(?P<rater>a\d+)")

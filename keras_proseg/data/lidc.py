@@ -11,7 +11,7 @@ from typing import Any
 from platformdirs import user_cache_dir
 
 from keras_proseg.config import DataConfig, PhantomConfig
-from keras_proseg.data.dataset import Dataset, require
+from keras_proseg.data.dataset import Dataset
 from keras_proseg.data.lidc_crops import choose_nodules
 from keras_proseg.data.lidc_join import join_parts
 from keras_proseg.data.lidc_pixels import choose_pixels, dicom_folder
@@ -19,10 +19,10 @@ from keras_proseg.data.lidc_scans import PREPARING, prepare_scans, tasks_of
 from keras_proseg.data.lidc_simulated import load_simulated
 from keras_proseg.data.phantom import PHANTOM_VERSION
 from keras_proseg.data.prepared import load_prepared
-from keras_proseg.errors import ProSegError, UsageError
+from keras_proseg.errors import ProSegError, UsageError, require
 from keras_proseg.progress import progress_bar
 
-CACHE_VERSION = 3
+CACHE_VERSION = 4
 KEYED = ("min_raters", "crop", "limit", "spacing", "unit")
 SPACINGS = (0.2, 5.0)  # mm, of chest CT
 CACHE_VARIABLE = "KERAS_PROSEG_CACHE"
@@ -63,7 +63,9 @@ def load_lidc(
 def cache_key(config: DataConfig, kind: str, found: dict[str, str]) -> str:
     """Names everything the prepared file depends on: settings, versions, DICOM files found."""
     settings: dict[str, Any] = {name: getattr(config, name) for name in KEYED}
-    settings |= {"dicom": config.dicom} if kind == "ct" else {"phantom": asdict(PhantomConfig())}
+    # The folder itself, however it is written: the prepared file says where its slices lie.
+    where = {"dicom": str((dicom_folder(config) or Path()).resolve())}
+    settings |= where if kind == "ct" else {"phantom": asdict(PhantomConfig())}
     versions = [CACHE_VERSION, PHANTOM_VERSION, metadata.version("pylidc"), kind]
     content = json.dumps([settings, versions, sorted(found.items())], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:16]

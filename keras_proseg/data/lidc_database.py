@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_proseg.data.dataset import require
+from keras_proseg.errors import require
 
 RATINGS = (
     "subtlety",

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from keras_proseg.config import MAX_READERS, DataConfig
-from keras_proseg.data.dataset import Dataset, require
+from keras_proseg.data.dataset import Dataset
 from keras_proseg.data.lidc_scans import Task, read_part, reader_names
 from keras_proseg.data.places import Place, Volume
 from keras_proseg.data.prepared import describe, prepared_writer
+from keras_proseg.errors import ProSegError, require
 from keras_proseg.files import atomic_file
 
 
@@ -19,14 +20,13 @@ def join_parts(tasks: list[Task], path: Path, notes: dict[str, Any]) -> None:
     """Writes the prepared file of all parts, one part in memory at a time, and removes them.
 
     Raises:
-        ProSegError: not one nodule has pixels.
+        ProSegError: not one nodule has pixels, or a part was removed meanwhile.
     """
     names: dict[str, list] = defaultdict(list)
     findings: list[list[str]] = []
     nodules = 0
     for task in tasks:
-        part = read_part(task.part)
-        assert part is not None
+        part = _part(task)
         findings += part["about"]["findings"]
         nodules += part["about"]["nodules"]
         if part["about"]["nodules"]:
@@ -44,12 +44,19 @@ def join_parts(tasks: list[Task], path: Path, notes: dict[str, Any]) -> None:
     }
     with atomic_file(path) as temporary, prepared_writer(temporary, notes["slices"]) as writer:
         for task in tasks:
-            part = read_part(task.part)
-            assert part is not None
+            part = _part(task)
             if part["about"]["nodules"]:
                 writer.append(part["images"], part["masks"], part["annotated"])
         writer.finish(describe(_described(names, tasks[0].config, notes)))
     shutil.rmtree(tasks[0].part.parent, ignore_errors=True)
+
+
+def _part(task: Task) -> dict[str, Any]:
+    part = read_part(task.part)
+    if part is None:
+        text = f"{task.part.parent} must keep the prepared scans; run the command again."
+        raise ProSegError(f"{text} Received: one removed, perhaps by another preparation")
+    return part
 
 
 def _collect(task: Task, part: dict[str, Any], names: dict[str, list]) -> None:

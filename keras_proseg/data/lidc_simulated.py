@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 
 from keras_proseg.config import DataConfig
-from keras_proseg.data.dataset import Dataset, require
+from keras_proseg.data.dataset import Dataset
 from keras_proseg.data.lidc_crops import Crop, choose_nodules
 from keras_proseg.data.lidc_labels import Nodule
 from keras_proseg.data.lidc_pixels import phantom_pixels
 from keras_proseg.data.lidc_scans import PREPARING, label_columns, reader_names
+from keras_proseg.errors import require
 from keras_proseg.files import atomic_file
 from keras_proseg.progress import progress_bar
 

@@ -6,12 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from keras_proseg.data.dataset import require
 from keras_proseg.data.findings import Findings
 from keras_proseg.data.places import Volume
 from keras_proseg.data.plain_pickle import PlainUnpickler, plain
 from keras_proseg.data.records import Record
-from keras_proseg.errors import ProSegError, reason_of
+from keras_proseg.errors import ProSegError, reason_of, require
 
 SUFFIXES = (".pickle", ".pkl")
 

@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from keras_proseg.data.dataset import Dataset, require
+from keras_proseg.data.dataset import Dataset
 from keras_proseg.data.lazy import CHUNK, LazyRows, PackedMasks, pack_masks
 from keras_proseg.data.places import Place, Volume
-from keras_proseg.errors import UsageError
+from keras_proseg.errors import UsageError, require
 from keras_proseg.files import atomic_file, atomic_folder, check_new_folder
 
 MARK = b"keras_proseg prepared data 1\n"

@@ -10,12 +10,12 @@ import numpy as np
 
 from keras_proseg.config import DataConfig, TrainConfig
 from keras_proseg.data.check import check_dataset, check_sides
-from keras_proseg.data.dataset import Dataset, mask_areas, rank_by_area, require
+from keras_proseg.data.dataset import Dataset, mask_areas, rank_by_area
 from keras_proseg.data.findings import Findings
 from keras_proseg.data.fit import WINDOW, at_scale, scale_of
 from keras_proseg.data.prepared import is_prepared, load_prepared
 from keras_proseg.data.split import split_dataset
-from keras_proseg.errors import UsageError
+from keras_proseg.errors import UsageError, require
 
 SOURCES = (
     "`lidc`, FILE.npz, MANIFEST.csv, FILE.pickle, a prepared file, or a folder of cases (PNG, "

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from keras_proseg.data.dataset import Dataset, require
-from keras_proseg.errors import UsageError
+from keras_proseg.data.dataset import Dataset
+from keras_proseg.errors import UsageError, require
 
 NAMES = ("train", "val", "test")
 FRACTIONS = (0.7, 0.1, 0.2)

@@ -1,5 +1,6 @@
 """STAPLE: how each rater compares with what all of them make most likely."""
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,9 @@ MARGIN = 8  # pixels around the union: over whole images specificity would be 1
 
 
 def staple_scores(dataset: Dataset) -> dict[str, dict[str, Any]]:
-    """Mean sensitivity and specificity of each rater against STAPLE's estimate, case by case.
+    """Mean sensitivity and specificity of each rater against STAPLE's estimate.
+
+    Case by case and structure by structure.
 
     Returns:
         For each rater `sensitivity`, `specificity` and `staple_cases`, the number of cases.
@@ -31,14 +34,17 @@ def staple_scores(dataset: Dataset) -> dict[str, dict[str, Any]]:
         ) from error
     scores: dict[str, list[tuple[float, float]]] = {name: [] for name in dataset.raters}
     rows = np.unique(np.linspace(0, len(dataset) - 1, CASES).astype(int))
+    cases: Counter[str] = Counter()
     for row in progress_bar(rows.tolist(), "STAPLE"):
-        for name, pair in _score_case(SimpleITK, dataset, row):
+        found = _score_case(SimpleITK, dataset, row)
+        cases.update({name for name, _ in found})
+        for name, pair in found:
             scores[name].append(pair)
     return {
         name: {
             "sensitivity": float(nan_mean(np.array([s for s, _ in own]), axis=0)),
             "specificity": float(nan_mean(np.array([s for _, s in own]), axis=0)),
-            "staple_cases": len(own),
+            "staple_cases": cases[name],
         }
         for name, own in scores.items()
     }

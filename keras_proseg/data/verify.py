@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from keras_proseg.data.dataset import Dataset, require
+from keras_proseg.data.dataset import Dataset
 from keras_proseg.data.findings import Findings
-from keras_proseg.errors import ProSegError
+from keras_proseg.errors import ProSegError, require
 
 
 def check_arrays(cls: type[Dataset], given: dict[str, Any], findings: Findings) -> Dataset | None:

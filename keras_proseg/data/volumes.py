@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from keras_proseg.data.dataset import require
 from keras_proseg.data.npz import read_arrays
-from keras_proseg.errors import ProSegError, reason_of
+from keras_proseg.errors import ProSegError, reason_of, require
 
 KINDS = (".npz", ".npy", ".png", ".nii", ".nii.gz")
 UNITS = {1: "meter", 2: "mm", 3: "micron"}  # as NIfTI numbers them

@@ -5,19 +5,17 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_proseg.distributions import standard_normal
 from keras_proseg.drawing import (
-    FIXED_SEED,
     Z,
     drawn,
     encode_views,
     law_of_total_variance,
-    paired,
+    noise_of_z,
     rater_moments,
 )
 from keras_proseg.export.moments import Moments
 from keras_proseg.export.passes import PassSizes, flat, in_passes, unflat
-from keras_proseg.export.preferences import Preferences, each, key
+from keras_proseg.export.preferences import Preferences, each
 
 MAPS = ("probability", "total", "between_rater", "boundary")
 
@@ -67,7 +65,8 @@ class Answers:
             ids = tf.maximum(rater, 0)
             tau = tf.transpose(tf.gather(self.moments.tau, ids, axis=1), (1, 0, 2))
             ids = tf.repeat(ids[:, None], self.mean_draws, axis=1)
-            own = self.decoded(image, encoded, ids, tau, self._fixed_noise)
+            noise = self.moments.noise(encoded)[None]
+            own = self.decoded(image, encoded, ids, tau, lambda some: noise[:, some])
             own = tf.reduce_mean(own, axis=1)
 
             def with_everyone() -> tf.Tensor:
@@ -83,12 +82,13 @@ class Answers:
 
         def one_pass(image: tf.Tensor, rater: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
             ids, tau = self.preferences.draw(rater, seed)
-
-            def noise(first: Any, shape: Any) -> tf.Tensor:
-                keys = tf.stack([seed, tf.fill(tf.shape(seed), Z + first)], axis=1)
-                return each(lambda k: self._normal(shape, k), keys)
-
             encoded = self._encoded(image, self.num_samples)
+
+            def noise(some: slice) -> tf.Tensor:
+                keys = tf.stack([seed, tf.fill(tf.shape(seed), Z + some.start)], axis=1)
+                count = some.stop - some.start
+                return each(lambda k: noise_of_z(self.model, count, encoded, k), keys)
+
             return self.decoded(image, encoded, ids, tau, noise)
 
         return self._over_images(image, self.num_samples, one_pass, self._spec(4), rater, seed)
@@ -103,16 +103,14 @@ class Answers:
             encoded: features and heads of each view, as `encode_views` gives them.
             ids: (B, S) raters of the draws.
             tau: (B, S, T).
-            noise: function of the first draw and a shape (s, h, w, D) to standard normal noise
+            noise: function of a slice of the draws to their standard normal noise
                 (B or 1, s, h, w, D).
         """
         draws = tau.shape[1]
 
         def one_pass(first: Any, last: Any) -> tf.Tensor:
-            grid, size = tf.shape(encoded[0][1])[2:4], [self.model.settings.ambiguity_size]
-            own_noise = noise(first, tf.concat([[last - first], grid, size], axis=0))
             some = slice(first, last)
-            return flat(drawn(self.model, image, encoded, ids[:, some], tau[:, some], own_noise))
+            return flat(drawn(self.model, image, encoded, ids[:, some], tau[:, some], noise(some)))
 
         step = PassSizes(self.model, image, draws).draws
         return unflat(in_passes(draws, step, one_pass, self._spec(3)), draws)
@@ -120,13 +118,6 @@ class Answers:
     def _encoded(self, image: tf.Tensor, draws: int) -> Any:
         """Features and heads of each view that `draws` draws are shared among."""
         return encode_views(self.model, image, self.model.settings.views_of(draws))
-
-    def _fixed_noise(self, first: Any, shape: Any) -> tf.Tensor:
-        return paired(self._normal(shape, key(FIXED_SEED, Z + first)))[None]
-
-    def _normal(self, shape: Any, seed: Any) -> tf.Tensor:
-        noise = standard_normal(shape, seed)
-        return tf.ensure_shape(noise, (None, None, None, self.model.settings.ambiguity_size))
 
     def _spec(self, rank: int) -> tf.TensorSpec:
         return tf.TensorSpec((*(None,) * rank, self.num_classes))

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from keras_proseg.files import with_nan
+
 PHANTOM = (
     "**Its training pixels are simulated** around real contours: its figures are no results on CT."
 )
@@ -97,10 +99,9 @@ def _metrics(metrics: dict[str, Any] | None, source: str) -> str:
         return "None: the run was stopped before it was scored."
     from keras_proseg.evaluation import table
 
-    known = {name: _number(value) for name, value in metrics.items()}
     rows = [
         f"| {_cell(name)} | {_known(value)} | {_known(interval)} |"
-        for name, value, interval in table(known)
+        for name, value, interval in table(with_nan(metrics))
     ]
     counts = f"{metrics.get('num_cases')} cases of {metrics.get('num_patients')} patients"
     about = f"On {counts} ({metrics.get('split')}) of {metrics.get('source', source)}."
@@ -111,13 +112,6 @@ def _metrics(metrics: dict[str, Any] | None, source: str) -> str:
 
 def _known(text: str) -> str:
     return "unknown" if "nan" in text else text
-
-
-def _number(value: Any) -> Any:
-    """What JSON calls null is not a number."""
-    if isinstance(value, list):
-        return [_number(v) for v in value]
-    return float("nan") if value is None else value
 
 
 def _versions(versions: dict[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from typing import Any
 
 from keras_proseg.config import LEAST_CONCENTRATION, ExportConfig, IntensityConfig
 from keras_proseg.errors import ProSegError
-from keras_proseg.files import read_json
+from keras_proseg.files import read_json, without_nan
 from keras_proseg.pretrained import card_of
 from keras_proseg.runs import Run
 from keras_proseg.versions import versions
@@ -100,7 +100,7 @@ def training(run: Run, model: Any) -> dict[str, Any]:
         run.checked(name, data.setdefault(name, {}))
     # Findings name files, and so patients: no affair of whoever asks a server.
     data["notes"] = {k: len(v) if k == "findings" else v for k, v in data["notes"].items()}
-    data["rater_order"] = settings.get("rater_order") or data.get("rater_order", "given")
+    data["rater_order"] = run.rater_order
     return {
         "steps": model.steps_done,
         "encoder_weights": model.settings.encoder_start,
@@ -121,15 +121,13 @@ def metrics(run: Run) -> dict[str, Any] | None:
     Raises:
         ProSegError: it holds something else.
     """
-    from keras_proseg.evaluation import plain
-
     file = run.path / "metrics.json"
     if not file.is_file():
         return None
     found = read_json(file)
     if not (isinstance(found, dict) and "ged" in found and all(map(_is_score, found.items()))):
         raise ProSegError(f"{file} must hold the metrics of a run. Received: something else")
-    return plain(found)
+    return without_nan(found)
 
 
 def _is_score(item: tuple[str, Any]) -> bool:

@@ -5,9 +5,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_proseg.distributions import standard_normal
-from keras_proseg.drawing import FIXED_SEED, TAU, Z, paired, probability
-from keras_proseg.export.passes import PassSizes, draws_of_noise, flat, in_passes, unflat
+from keras_proseg.drawing import FIXED_SEED, TAU, Z, noise_of_z, paired, probability
+from keras_proseg.export.passes import PassSizes, flat, in_passes, unflat
 from keras_proseg.export.preferences import key
 from keras_proseg.views import mirrored
 
@@ -58,29 +57,22 @@ class Moments:
 
         size = [self.num_classes]
         shape = tf.concat([[tf.shape(image)[0], last - first], tf.shape(image)[1:3], size], axis=0)
-        mean, spread = self._over_draws(encoded[0][1], add, [tf.zeros(shape), tf.zeros(shape)])
+        mean, spread = self._over_draws(self.noise(encoded), add, [tf.zeros(shape)] * 2)
         return mean, spread / self.draws
 
-    def _over_draws(self, heads: tf.Tensor, add: Any, moments: list[tf.Tensor]) -> Any:
-        """Goes through the draws, whose noise comes in passes of its own."""
-        grid, size = tf.shape(heads)[2:4], self.model.settings.ambiguity_size
-        step = draws_of_noise(grid, size, self.draws)
+    def noise(self, encoded: Any) -> tf.Tensor:
+        """The noise of z (M, h, w, D) of all draws, whose pairs must not fall apart."""
+        return paired(noise_of_z(self.model, self.draws, encoded, key(FIXED_SEED, Z)))
+
+    def _over_draws(self, noise: tf.Tensor, add: Any, moments: list[tf.Tensor]) -> Any:
         free = tf.TensorShape((None, None, None, None, self.num_classes))
+        shapes = (tf.TensorShape(()), *(free for _ in moments))
 
-        def one_pass(first: Any, *moments: Any) -> Any:
-            last = tf.minimum(first + step, self.draws)
-            shape = tf.concat([[last - first], grid, [size]], axis=0)
-            noise = standard_normal(shape, key(FIXED_SEED, Z + first))
-            noise = tf.ensure_shape(paired(noise), (None, None, None, size))
+        def one(k: Any, *moments: Any) -> Any:
+            return k + 1, *add(k, noise[k], *moments)
 
-            def one(k: Any, *moments: Any) -> Any:
-                return k + 1, *add(k, noise[k - first], *moments)
+        def goes_on(k: Any, *_: Any) -> Any:
+            return k < self.draws
 
-            return _loop(lambda k, *_: k < last, one, first, moments, free)
-
-        return _loop(lambda k, *_: k < self.draws, one_pass, 0, moments, free)[1:]
-
-
-def _loop(goes_on: Any, body: Any, start: Any, moments: Any, free: Any) -> Any:
-    shapes = (tf.TensorShape(()), *(free for _ in moments))
-    return tf.while_loop(goes_on, body, (start, *moments), shapes, parallel_iterations=1)
+        # One at a time: parallel iterations would hold as many draws in memory.
+        return tf.while_loop(goes_on, one, (0, *moments), shapes, parallel_iterations=1)[1:]

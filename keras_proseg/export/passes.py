@@ -5,7 +5,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_proseg.passes import CHUNK_VALUES
+from keras_proseg.passes import CHUNK_VALUES, values_per_draw
 
 AT_ONCE_VALUES = 2**26  # of the widest tensor when all draws of an image are worked at once: 256 MB
 
@@ -23,9 +23,8 @@ class PassSizes:
     """
 
     def __init__(self, model: Any, image: tf.Tensor, draws: int) -> None:
-        size = tf.cast(tf.shape(image)[1:3], tf.int64)
-        per_draw = tf.reduce_prod(size) * model.mask_decoder.width // model.backbone.finest**2
-        per_draw = tf.maximum(per_draw, 1)
+        pixels = tf.reduce_prod(tf.cast(tf.shape(image)[1:3], tf.int64))
+        per_draw = tf.maximum(values_per_draw(model, pixels), 1)
         self.fits_at_once = draws * per_draw <= AT_ONCE_VALUES
         self.images = tf.cast(tf.maximum(CHUNK_VALUES // (draws * per_draw), 1), tf.int32)
         # Whole rounds of the views, so that each pass begins with the first one.
@@ -60,12 +59,6 @@ def in_passes(total: Any, step: Any, one_pass: Callable[[Any, Any], Any], specs:
     # One at a time: parallel iterations would hold as many passes in memory.
     _, arrays = tf.while_loop(lambda k, _: k < passes, body, (0, arrays), parallel_iterations=1)
     return tf.nest.pack_sequence_as(specs, [array.concat() for array in arrays])
-
-
-def draws_of_noise(grid: tf.Tensor, size: int, draws: int) -> tf.Tensor:
-    """How many of `draws` maps of noise (h, w, `size`) are made at once, for grid (h, w)."""
-    per_draw = tf.reduce_prod(tf.cast(grid, tf.int64)) * size
-    return tf.cast(tf.clip_by_value(CHUNK_VALUES // tf.maximum(per_draw, 1), 1, draws), tf.int32)
 
 
 def flat(values: tf.Tensor) -> tf.Tensor:

@@ -6,6 +6,7 @@ from typing import Any
 import tensorflow as tf
 
 from keras_proseg.config import ExportConfig
+from keras_proseg.export.graphs import served_module
 from keras_proseg.export.signatures import make_signatures
 from keras_proseg.export.warmup import write_warmup
 
@@ -23,9 +24,7 @@ def write_saved_model(
         file: metadata.json, which becomes an asset.
     """
     signatures = make_signatures(model, config.num_samples, metadata)
-    module = tf.Module()
-    # Of all weights those that are served: training has more.
-    module.served = list({id(v): v for f in signatures.values() for v in f.variables}.values())
+    module = served_module(signatures)
     module.metadata = tf.saved_model.Asset(str(file))
     tf.saved_model.save(module, str(folder), signatures)
     shape = (config.height, config.width, model.settings.image_channels)

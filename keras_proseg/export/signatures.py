@@ -1,12 +1,13 @@
 """The signatures that a server offers: their inputs, and what is refused."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
 
 from keras_proseg.export.answers import Answers
+from keras_proseg.export.graphs import concrete
 
 
 def make_signatures(model: Any, num_samples: int, metadata: dict[str, Any]) -> dict[str, Any]:
@@ -28,8 +29,8 @@ def make_signatures(model: Any, num_samples: int, metadata: dict[str, Any]) -> d
 
     answers = Answers(model, num_samples)
     # Graphs of their own, which the signatures by index and by name share.
-    mean_of = _concrete(answers.mean_of, [image, rater])
-    samples = _concrete(answers.samples, [image, rater, seed])
+    mean_of = concrete(answers.mean_of, [image, rater])
+    samples = concrete(answers.samples, [image, rater, seed])
 
     def index(rater: Any) -> tf.Tensor:
         return _known_index(rater, len(model.raters))
@@ -55,7 +56,7 @@ def make_signatures(model: Any, num_samples: int, metadata: dict[str, Any]) -> d
     def describe(query: Any) -> dict[str, Any]:
         return {"json": _look_up(query, metadata)}
 
-    signatures = {
+    signatures: dict[str, tuple[Callable[..., Any], list[Any]]] = {
         "serving_default": (serving_default, [image]),
         "predict_rater": (predict_rater, [image, rater]),
         "predict_rater_by_name": (predict_rater_by_name, [image, name]),
@@ -63,11 +64,7 @@ def make_signatures(model: Any, num_samples: int, metadata: dict[str, Any]) -> d
         "sample_by_name": (sample_by_name, [image, name, seed]),
         "metadata": (describe, [query]),
     }
-    return {key: _concrete(*signature) for key, signature in signatures.items()}
-
-
-def _concrete(function: Any, specs: list[Any]) -> Any:
-    return tf.function(function, specs, autograph=False).get_concrete_function()
+    return {key: concrete(function, specs) for key, (function, specs) in signatures.items()}
 
 
 def _checked(image: tf.Tensor, *others: tf.Tensor) -> tf.Tensor:

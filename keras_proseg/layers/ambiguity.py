@@ -18,7 +18,7 @@ class BoundaryAmbiguity(keras.layers.Layer):
     Args:
         num_maps: 1 for q(z|x), R for q(z|x,r).
         size: D, channels of z.
-        hidden: width of two 3x3 convolutions before the heads.
+        hidden: width of a 3x3 convolution before the heads.
         start_scale: standard deviation at the start.
         temperature: factor on the standard deviations that answers draw with.
     """
@@ -34,6 +34,7 @@ class BoundaryAmbiguity(keras.layers.Layer):
     ) -> None:
         super().__init__(**kwargs)
         self.num_maps, self.size, self.temperature = num_maps, size, temperature
+        # A list, as saved files know it.
         self.hidden = [keras.layers.Conv2D(hidden, 3, padding="same", activation="silu")]
         bias = np.zeros((num_maps, 2, size), "float32")
         bias[:, 1] = np.log(start_scale)

@@ -9,7 +9,7 @@ from keras_proseg.trainers import JIT_COMPILE
 
 
 class DepthwiseConv(keras.layers.DepthwiseConv2D):
-    """Keras' own layer; where the step is compiled, as a sum over the places of the kernel.
+    """Keras' own layer; a sum over the kernel's places where the backend compiles by default.
 
     XLA fuses that sum into one pass. The gradient of the grouped convolution that Keras asks for
     takes it 5 to 60 times as long on a CPU. Channels last, padding "same", one filter a channel.

@@ -1,5 +1,6 @@
 """p(y|z,tau): pointwise layers over z (and image features), shaped by tau; logits smoothed."""
 
+from functools import partial
 from typing import Any
 
 import keras
@@ -22,23 +23,20 @@ class MaskDecoder(keras.layers.Layer):
         width, self.factor = config.decoder_width, factor
         self.z_factor = config.ambiguity_stride // factor
         self.width, self.film = width * factor, config.preference_mode == "film"
+        penalty = keras.regularizers.L2(config.mask_l2) if config.mask_l2 else None
+        dense = partial(keras.layers.Dense, kernel_regularizer=penalty)
         self.from_features: Any = None
         if config.decoder_features:
-            self.from_features = keras.layers.Dense(self.width)
+            self.from_features = dense(self.width)
         # Else `_first_of_draws` has nothing to rearrange.
         self.in_one_product = (
             self.film and config.decoder_features and self.z_factor > 1 and SAVES_PASSES
         )
-        self.from_z = keras.layers.Dense(self.width, use_bias=not config.decoder_features)
+        self.from_z = dense(self.width, use_bias=not config.decoder_features)
         # FiLM reads centred tau through a wide start: raters differ from the first step on.
-        self.from_tau = keras.layers.Dense(self.width * (2 if self.film else 1))
-        regularizer = keras.regularizers.L2(config.mask_l2) if config.mask_l2 else None
-        self.hidden = keras.layers.Dense(
-            self.width, activation="relu", kernel_regularizer=regularizer
-        )
-        self.out = keras.layers.Dense(
-            config.num_classes * factor * factor, kernel_regularizer=regularizer
-        )
+        self.from_tau = dense(self.width * (2 if self.film else 1))
+        self.hidden = dense(self.width, activation="relu")
+        self.out = dense(config.num_classes * factor * factor)
 
     def build(self, features: Any, z: Any, tau: Any) -> None:
         if self.from_features is not None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_proseg.data.dataset import require
+from keras_proseg.errors import require
 from keras_proseg.metrics.calibration import NUM_BINS, ece
 from keras_proseg.metrics.case import CaseMeasures, measure_case
 from keras_proseg.metrics.statistics import (

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from keras_proseg.data.dataset import require
+from keras_proseg.errors import require
 from keras_proseg.metrics import calibration, diversity
 from keras_proseg.metrics.overlap import (
     bounding_box,

@@ -9,7 +9,7 @@ from keras_proseg.errors import ProSegError
 
 
 class NonFiniteGuard(keras.callbacks.Callback):
-    """Raises when `limit` steps in a row, or more, were skipped.
+    """Raises when, at a look every `limit` steps, the last `limit` or more were skipped.
 
     Raises:
         ProSegError: with the number of steps in a row.

@@ -4,11 +4,12 @@ import importlib.util
 import os
 import subprocess
 import sys
+from importlib.metadata import PackageNotFoundError
 
 import keras
 import pytest
 
-from keras_proseg import UsageError
+from keras_proseg import UsageError, __version__, versions
 from keras_proseg.backends import PACKAGES, choose_backend
 from keras_proseg.export import export_saved_model
 
@@ -77,3 +78,13 @@ def test_a_saved_model_needs_tensorflow(monkeypatch, tmp_path):
     monkeypatch.setattr(keras.backend, "backend", lambda: "torch")
     with pytest.raises(UsageError, match="KERAS_BACKEND=tensorflow. Received: torch"):
         export_saved_model(tmp_path, tmp_path / "out")
+
+
+def test_a_wheel_of_another_name_is_of_an_unknown_version(monkeypatch):
+    def version(name):
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(versions, "version", version)
+    found = versions.versions()
+    assert found["keras"] == "unknown"
+    assert found["keras_proseg"] == __version__

@@ -67,6 +67,18 @@ def test_staple_is_simpleitks_near_the_outlines():
     np.testing.assert_allclose(found, staple.GetSpecificity())
 
 
+def test_structures_are_averaged_and_not_pooled():
+    """Raters agree on a large structure and not at all on a small one: Dice 0.5 of the two."""
+    masks = np.zeros((3, 2, SIZE, SIZE, 2), np.uint8)
+    masks[:, :, 2:20, 2:20, 0] = 1
+    masks[:, 0, 2:4, 2:4, 1] = masks[:, 1, 8:10, 8:10, 1] = 1
+    dataset = Dataset.from_arrays(np.zeros((3, SIZE, SIZE, 1)), masks, raters=["a", "b"])
+    summary = audit_dataset(dataset).summary
+    assert summary["pairs"]["a / b"] == {"dice": 0.5, "cases": 3}
+    assert [row["staple_cases"] for row in summary["raters"].values()] == [3, 3]
+    assert summary["raters"]["a"]["sensitivity"] == pytest.approx(0.5, abs=0.5)
+
+
 def test_named_raters_are_told_from_shuffled_slots():
     rng = np.random.default_rng(0)
     sides = np.clip(np.round(rng.normal([5, 7, 10], 1, (40, 3))), 1, 18)

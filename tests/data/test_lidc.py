@@ -256,6 +256,7 @@ def test_key_follows_every_setting(monkeypatch):
     ]
     keys = {lidc.cache_key(replace(SMALL, **change), "phantom", {}) for change in changes}
     keys.add(lidc.cache_key(SMALL, "ct", {"1.2": "4-80"}))
+    keys.add(lidc.cache_key(replace(SMALL, dicom="elsewhere"), "ct", {"1.2": "4-80"}))
     keys.add(lidc.cache_key(SMALL, "ct", {"1.2": "5-90"}))
     monkeypatch.setattr(lidc, "PhantomConfig", partial(PhantomConfig, contrast=0.9))
     keys.add(lidc.cache_key(SMALL, "phantom", {}))
@@ -263,7 +264,9 @@ def test_key_follows_every_setting(monkeypatch):
     keys.add(lidc.cache_key(SMALL, "phantom", {}))
     monkeypatch.setattr(lidc.metadata, "version", lambda _: "0")
     keys.add(lidc.cache_key(SMALL, "phantom", {}))
-    assert len(keys) == len(changes) + 5
+    assert len(keys) == len(changes) + 6
+    ways = ("here", "./here", str(Path("here").absolute()))
+    assert len({lidc.cache_key(replace(SMALL, dicom=way), "ct", {}) for way in ways}) == 1
     same = {lidc.cache_key(replace(SMALL, images=i), "phantom", {}) for i in ("auto", "phantom")}
     assert len(same) == 1
 

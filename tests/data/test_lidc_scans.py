@@ -20,6 +20,7 @@ from keras_proseg.data.lidc import load_lidc
 from keras_proseg.data.lidc_crops import Crop
 from keras_proseg.data.lidc_database import read_scans
 from keras_proseg.data.lidc_labels import find_nodules
+from keras_proseg.data.lidc_scans import prepare_scans
 from keras_proseg.data.prepared import load_prepared
 from keras_proseg.data.sources import verify_source
 from keras_proseg.errors import ProSegError
@@ -331,6 +332,17 @@ def test_a_prepared_cache_is_used_and_a_damaged_one_made_again(series, tmp_path,
         assert load_lidc(config(root), tmp_path, progress=False).fingerprint() == before
     path.write_bytes(path.read_bytes()[:-100])
     assert load_lidc(config(root, workers=2), tmp_path, progress=False).fingerprint() == before
+
+
+def test_parts_that_vanish_while_they_are_joined_are_one_line(series, tmp_path, monkeypatch):
+    def prepared(tasks, workers):
+        yield from prepare_scans(tasks, workers)
+        tasks[0].part.unlink()
+
+    monkeypatch.setattr(lidc, "prepare_scans", prepared)
+    with pytest.raises(ProSegError, match="must keep the prepared scans; run the command again"):
+        load_lidc(config(series[0]), tmp_path, progress=False)
+    assert not list(tmp_path.glob("*.h5"))
 
 
 KILLED = """

@@ -170,6 +170,7 @@ def test_images_of_different_sizes(content, tmp_path):
     np.testing.assert_array_equal(cropped.images[5, :, :, 0], tall[12:28, 2:18])
     findings, _ = verify_source(str(root), DataConfig(fit="crop", size=8))
     assert any("outlines are cut by --fit crop" in f.what for f in findings.items)
+    assert not any("vanish at the new scale" in f.what for f in findings.items)
     resampled = read_dataset(str(root), DataConfig(fit="resample", size=20))
     assert resampled.images.shape == (6, 20, 20, 1)
     assert resampled.masks[5, 0].sum() == 50  # 20 x 10 pixels at half the scale
@@ -182,6 +183,8 @@ def test_one_spacing_for_all(content, tmp_path):
     dataset = read_dataset(str(path), DataConfig(spacing=1.2, fit="pad"))
     assert dataset.images.shape[1:3] == (16, 19)  # 32 x 0.6 / 1.2, 32 x 0.7 / 1.2
     np.testing.assert_allclose(dataset.spacing, [[1.2, 32 * 0.7 / 19]] * 6)
+    findings, _ = verify_source(str(path), DataConfig(spacing=20.0, fit="pad"))
+    assert any("outlines vanish at the new scale" in f.what for f in findings.items)
     with pytest.raises(DataError, match="no pixel spacing is known"):
         read_dataset(str(written("png", content, tmp_path)), DataConfig(spacing=1.0))
 

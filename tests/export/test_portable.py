@@ -114,7 +114,9 @@ def test_litert_agrees(models, tiny_model, images):
 def test_litert_with_smaller_weights(precision, largest, tiny_model, images, tmp_path):
     size = {"height": 40, "width": 45}
     config = ExportConfig(format="litert", num_samples=2, precision=precision, **size)
+    before = tiny_model.mask_decoder.in_one_product
     write_litert(tmp_path, tiny_model, config)
+    assert tiny_model.mask_decoder.in_one_product == before
     assert_litert(tmp_path / "model.tflite", tiny_model, images[:1], 2, largest)
 
 

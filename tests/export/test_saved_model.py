@@ -139,6 +139,10 @@ def test_z_of_each_rater_and_every_kind_of_pass(images, monkeypatch):
         answer = Answers(model, 5).samples(tf.constant(images), one, 9 * one)
         # Untrained logits are steep and enlarge the rounding of other passes.
         np.testing.assert_allclose(answer, model.sample(images, "bob", 5, seed=9), atol=1e-4)
+        answer = Answers(model, 5).mean_of(tf.constant(images), one)
+        np.testing.assert_allclose(answer, model.predict_rater(images, "bob"), atol=1e-4)
+        means = model.rater_moments(images)[0]
+        np.testing.assert_allclose(answer, means[:, 1], atol=1e-4)
 
 
 def test_maps_of_many_passes_are_the_moments_of_their_draws(images, monkeypatch):
@@ -147,13 +151,14 @@ def test_maps_of_many_passes_are_the_moments_of_their_draws(images, monkeypatch)
     monkeypatch.setattr(passes, "AT_ONCE_VALUES", 1)
     answer = maps_of(model, images)
     tau = model.preference.q_tau().sample(3, [drawing.FIXED_SEED, 0])
+    features, heads = model.encode(images)
+    shape = (3, *heads.shape[2:4], model.settings.ambiguity_size)
+    noise = drawing.paired(standard_normal(shape, [drawing.FIXED_SEED, drawing.Z]))
     every = []
     for draw in range(3):
         step = -1 if draw % 2 else 1  # every second one of the image mirrored left to right
         features, heads = model.encode(images[:, :, ::step])
-        shape = (1, *heads.shape[2:4], model.settings.ambiguity_size)
-        noise = standard_normal(shape, [drawing.FIXED_SEED, 1 + draw])
-        z = model.ambiguity.answering_z(heads).sample(noise[None])
+        z = model.ambiguity.answering_z(heads).sample(noise[None, draw : draw + 1])
         both = [model.decode(images, features, z, tau[None, draw : draw + 1, r]) for r in (0, 1)]
         every.append(tf.concat(tf.sigmoid(both), axis=2)[:, :, :, :, ::step])
     every = np.concatenate(every, axis=2)  # (R, B, M, H, W, K)

@@ -4,7 +4,7 @@ import pytest
 from tiny_data import SMALL
 from tiny_model import batch, tiny
 
-from keras_proseg import ProSeg, ProSegError, UsageError
+from keras_proseg import ProSeg, ProSegError, UsageError, passes
 from keras_proseg.distributions import standard_normal
 from keras_proseg.drawing import key_of, paired
 from keras_proseg.preferences import draw_preferences
@@ -146,6 +146,23 @@ def test_temperature_widens_the_answers_and_leaves_the_bound():
 def test_diverse_samples_take_every_rater_equally_often():
     ids, _ = draw_preferences(tiny(), None, 1, 12, seed=5)
     assert np.bincount(ids[0]).tolist() == [4, 4, 4]
+
+
+@pytest.mark.backend
+def test_a_raters_mean_is_the_same_in_passes_of_any_size(monkeypatch):
+    model, images = tiny(ambiguity_temperature=3.0), batch(2)["image"]
+    whole = model.rater_moments(images)[0]
+    for values in (passes.CHUNK_VALUES, 1):
+        monkeypatch.setattr(passes, "CHUNK_VALUES", values)
+        for rater in range(3):
+            np.testing.assert_allclose(
+                model.predict_rater(images, rater), whole[:, rater], atol=1e-5
+            )
+
+
+def test_a_pixel_is_an_image():
+    model = tiny(stem=4, decoder_width=1, ambiguity_stride=4)
+    assert model.sample(np.zeros((1, 1, 1)), "bob", 3, seed=0).shape == (3, 1, 1, 1)
 
 
 @pytest.mark.parametrize("rater", ["dan", 3, -1, 1.5, True])

@@ -39,6 +39,20 @@ def test_every_variant_trains_saves_and_reloads(settings, tmp_path):
     assert len(again.optimizer.variables) == len(model.optimizer.variables)
 
 
+def test_the_penalty_is_on_every_kernel_of_the_mask_decoder():
+    model = tiny(mask_l2=0.5)
+    kernels = [w for w in model.mask_decoder.trainable_variables if w.name == "kernel"]
+    assert len(kernels) == 5
+    squares = [np.square(keras.ops.convert_to_numpy(kernel)).sum() for kernel in kernels]
+    losses = [float(keras.ops.convert_to_numpy(loss)) for loss in model.losses]
+    np.testing.assert_allclose(sum(losses), 0.5 * sum(squares), rtol=1e-5)
+
+
+def test_a_loss_of_ones_own_is_refused():
+    with pytest.raises(TypeError, match="loss"):
+        tiny().compile(loss="mse")
+
+
 @pytest.mark.parametrize("decoder", ["light", "unet"])
 def test_published_preset_takes_a_step(decoder):
     config, _ = preset_configs("published", raters=("a", "b"), image_decoder=decoder)
