@@ -21,8 +21,7 @@ import numpy as np
 import pydicom
 from pydicom.dataset import FileDataset, FileMetaDataset
 
-from keras_proseg.data.lidc_database import Scan, read_scans
-from keras_proseg.data.lidc_scans import scan_folder
+from keras_proseg.data.lidc.database import Scan, read_scans, scan_folder
 from keras_proseg.data.prepared import load_prepared
 
 UID, NUMBER, Z, INTERCEPT = "1.2.826.0.1.900000.900000", "700007", "-90000.90093", "-70007"

@@ -63,7 +63,7 @@ def audit(source: str, out: str, **settings: Any) -> None:
     """Report who the raters of SOURCE are: agreement, size, STAPLE, the most disputed cases."""
     from dataclasses import replace
 
-    from keras_proseg.data.audit_report import verdict, write_audit
+    from keras_proseg.audit.report import verdict, write_audit
     from keras_proseg.data.sources import read_dataset
     from keras_proseg.files import read_json
 

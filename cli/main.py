@@ -113,7 +113,7 @@ def sample(
     RUN is a run directory, or `lidc`: a trained model that ships with the package.
     """
     start_backend(backend)
-    from keras_proseg.sample_file import sample_file
+    from keras_proseg.outputs.sample_file import sample_file
 
     written = sample_file(run, image, out, rater, num_samples, seed)
     for path in written:

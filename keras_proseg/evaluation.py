@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from keras_proseg import outputs
 from keras_proseg.data.dataset import Dataset
 from keras_proseg.data.sources import read_dataset
 from keras_proseg.data.split import split_dataset, subset
@@ -15,6 +14,7 @@ from keras_proseg.errors import ProSegError
 from keras_proseg.files import write_csv, write_json
 from keras_proseg.memory import images_at_once
 from keras_proseg.metrics import summarise
+from keras_proseg.outputs.masks import save_masks as write_masks
 from keras_proseg.pretrained import find_run
 from keras_proseg.progress import progress_bar
 from keras_proseg.runs import Run
@@ -108,7 +108,7 @@ def evaluate_run(
     model = run.load_model("best")
     if save_masks is not None:
         check_fit(model, dataset)
-        outputs.save_masks(model, dataset, save_masks)
+        write_masks(model, dataset, save_masks)
     summary, rows = evaluate(model, dataset, num_samples)
     summary |= {"split": split, "source": Path(data or run.source).name}
     if out is not None:

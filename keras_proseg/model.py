@@ -10,17 +10,14 @@ M counts draws: raters in training, samples afterwards.
 """
 
 from collections.abc import Sequence
-from dataclasses import fields
 from typing import Any
 
 import keras
 from keras import ops
 
-from keras_proseg import drawing, passes, preferences, sampling
 from keras_proseg import objective as obj
 from keras_proseg.bound import elbo_terms
-from keras_proseg.config import ModelConfig, of_saved, to_dict
-from keras_proseg.errors import ProSegError, UsageError
+from keras_proseg.config import ModelConfig, model_config, of_saved, to_dict
 from keras_proseg.graphs import Graphs
 from keras_proseg.imagenet import encoder_weights
 from keras_proseg.layers import efficientnet
@@ -32,6 +29,7 @@ from keras_proseg.layers.intensity import IntensityScaling
 from keras_proseg.layers.mask_decoder import MaskDecoder
 from keras_proseg.layers.preference import RaterClassifier, RaterPreference
 from keras_proseg.optimizers import make_optimizer
+from keras_proseg.sampling import answers, drawing, passes, preferences
 from keras_proseg.trainers import JIT_COMPILE, NonFiniteGuard, TrainStep, spread_operations
 
 TERMS = ("nll_mask", "nll_image", "nll_rater", "kl_tau", "kl_z", "dice_loss", "energy_score")
@@ -68,9 +66,9 @@ class ProSeg(TrainStep, keras.Model):
     """
 
     elbo_terms = elbo_terms
-    sample = sampling.sample
-    predict_rater = sampling.predict_rater
-    uncertainty = sampling.uncertainty
+    sample = answers.sample
+    predict_rater = answers.predict_rater
+    uncertainty = answers.uncertainty
     rater_moments = passes.rater_moments
     rater_index = preferences.rater_index
 
@@ -85,7 +83,7 @@ class ProSeg(TrainStep, keras.Model):
     ) -> None:
         spread_operations()
         super().__init__(name=name, dtype="float32")
-        self.settings = _settings(raters, config, settings)
+        self.settings = model_config(raters, config, settings)
         c = self.settings
         self.raters, self.seed = list(c.raters), seed
         self.graphs = Graphs(self)
@@ -261,18 +259,3 @@ class ProSeg(TrainStep, keras.Model):
         """Compiles with the saved optimizer."""
         self.compile(keras.saving.deserialize_keras_object(config["optimizer"]))
         self.optimizer.build(self.trainable_variables)
-
-
-def _settings(raters: Sequence[str] | None, config: Any, changes: dict[str, Any]) -> ModelConfig:
-    if isinstance(config, ModelConfig):
-        config = to_dict(config)
-    base = dict(config or {}) | changes
-    if raters is not None:
-        base["raters"] = tuple(str(r) for r in raters)
-    if not base.get("raters"):
-        raise ProSegError("`raters` must be a sequence of names. Received: none")
-    unknown = sorted(set(base) - {f.name for f in fields(ModelConfig)})
-    if unknown:
-        text = "Settings of a model must be fields of `ModelConfig`."
-        raise UsageError(f"{text} Received: {', '.join(unknown)}")
-    return ModelConfig(**base)

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from keras_proseg.config import DataConfig
-from keras_proseg.data.dicom_series import read_series
 from keras_proseg.data.findings import Findings
-from keras_proseg.data.lidc_crops import Crop
-from keras_proseg.data.lidc_database import database_file, dicom_root
-from keras_proseg.data.lidc_labels import Nodule
-from keras_proseg.data.lidc_scans import crop_pixels, scan_folder
+from keras_proseg.data.formats.dicom_series import read_series
+from keras_proseg.data.lidc.crops import Crop
+from keras_proseg.data.lidc.database import database_file, dicom_root, scan_folder
+from keras_proseg.data.lidc.labels import Nodule
+from keras_proseg.data.lidc.scans import crop_pixels
 
 
 def import_pylidc(dicom: str | Path | None = None) -> Any:

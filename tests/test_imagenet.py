@@ -8,9 +8,9 @@ import tensorflow as tf
 
 from keras_proseg import ProSeg, imagenet
 from keras_proseg.config import ModelConfig
-from keras_proseg.data.torch_file import read_tensors
 from keras_proseg.errors import ProSegError, UsageError
 from keras_proseg.layers import efficientnet
+from keras_proseg.torch_file import read_tensors
 from keras_proseg.training import train
 
 LITE = {"backbone": "efficientnet-lite0", "width": 4, "depth": 3}

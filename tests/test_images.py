@@ -6,11 +6,11 @@ import pytest
 from PIL import Image
 
 from keras_proseg import memory
+from keras_proseg.data.formats.image_file import read_image
 from keras_proseg.data.places import resize
 from keras_proseg.errors import ProSegError, UsageError
 from keras_proseg.files import read_json, write_json
-from keras_proseg.images import read_image
-from keras_proseg.sample_file import sample_file
+from keras_proseg.outputs.sample_file import sample_file
 
 IMAGE = np.random.default_rng(0).normal(0, 10, (20, 30)).astype("float32")
 

@@ -15,13 +15,15 @@ from PIL import Image
 from test_cli import run
 
 from keras_proseg.config import DataConfig
-from keras_proseg.data import dicom_seg, dicom_series
-from keras_proseg.data.dicom_series import read_slice
+from keras_proseg.data.formats import dicom_series
+from keras_proseg.data.formats.dicom_series import read_slice
 from keras_proseg.data.places import Place, Volume
 from keras_proseg.data.sources import read_dataset
 from keras_proseg.errors import ProSegError, UsageError
-from keras_proseg.outputs import plain_names, save_masks
-from keras_proseg.sample_file import sample_file
+from keras_proseg.outputs import dicom_seg
+from keras_proseg.outputs.masks import save_masks
+from keras_proseg.outputs.sample_file import sample_file
+from keras_proseg.outputs.writers import plain_names
 
 
 @pytest.fixture(scope="module")
@@ -276,7 +278,7 @@ def test_evaluate_command_saves_masks(tiny_run, tiny_npz, tmp_path):
 
 def test_reading_dicom_imports_no_backend():
     code = (
-        "import sys, keras_proseg.data.lidc_scans, keras_proseg.data.dicom_seg;"
+        "import sys, keras_proseg.data.lidc.scans, keras_proseg.outputs.dicom_seg;"
         "print(*({'keras', 'tensorflow', 'jax', 'torch'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -15,7 +15,13 @@ from keras_proseg.config.model import (
     with_intensity,
 )
 from keras_proseg.config.phantom import PhantomConfig
-from keras_proseg.config.presets import PUBLISHED_MODEL, PUBLISHED_TRAIN, preset_configs, to_dict
+from keras_proseg.config.presets import (
+    PUBLISHED_MODEL,
+    PUBLISHED_TRAIN,
+    model_config,
+    preset_configs,
+    to_dict,
+)
 from keras_proseg.config.training import DEFAULT_MINUTES, TRAIN_CHOICES, TrainConfig
 
 __all__ = [
@@ -36,6 +42,7 @@ __all__ = [
     "PhantomConfig",
     "TrainConfig",
     "default_rater_order",
+    "model_config",
     "of_saved",
     "preset_configs",
     "to_dict",

@@ -1,12 +1,13 @@
 """The presets, and configurations made from them."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
 from keras_proseg.config.checks import check_choice
 from keras_proseg.config.model import ModelConfig
 from keras_proseg.config.training import TRAIN_CHOICES, TrainConfig
-from keras_proseg.errors import UsageError
+from keras_proseg.errors import ProSegError, UsageError
 
 # The released settings (arXiv 2512.00748 and its code) with its defects mended: a prior of N(0, I),
 # logits into the cross-entropy, a light image decoder, any number of raters and channels.
@@ -77,6 +78,30 @@ def preset_configs(preset: str, **changes: Any) -> tuple[ModelConfig, TrainConfi
     if not train_config.augment:  # left and right may tell something
         model.setdefault("views", 1)
     return ModelConfig(**model), train_config
+
+
+def model_config(
+    raters: Sequence[str] | None,
+    config: ModelConfig | dict[str, Any] | None,
+    changes: dict[str, Any],
+) -> ModelConfig:
+    """`config` (or its dict) with `changes` on top, and the raters' names, which go before its own.
+
+    Raises:
+        UsageError: an unknown field or choice.
+        ProSegError: no raters.
+    """
+    given = to_dict(config) if isinstance(config, ModelConfig) else config
+    base = dict(given or {}) | changes
+    if raters is not None:
+        base["raters"] = tuple(str(r) for r in raters)
+    if not base.get("raters"):
+        raise ProSegError("`raters` must be a sequence of names. Received: none")
+    unknown = sorted(set(base) - {f.name for f in fields(ModelConfig)})
+    if unknown:
+        text = "Settings of a model must be fields of `ModelConfig`."
+        raise UsageError(f"{text} Received: {', '.join(unknown)}")
+    return ModelConfig(**base)
 
 
 def to_dict(config: Any) -> dict[str, Any]:

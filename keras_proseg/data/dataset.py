@@ -83,8 +83,8 @@ class Dataset:
         Raises:
             ProSegError: an array has a wrong shape, dtype or value.
         """
+        from keras_proseg.data.arrays import check_arrays
         from keras_proseg.data.findings import Findings
-        from keras_proseg.data.verify import check_arrays
 
         findings = Findings(str(columns.get("source", "arrays")))
         given = {"images": images, "masks": masks, "annotated": annotated, "raters": raters}

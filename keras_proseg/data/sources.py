@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from keras_proseg.config import DataConfig, TrainConfig
-from keras_proseg.data.check import check_dataset, check_sides
 from keras_proseg.data.dataset import Dataset, mask_areas, rank_by_area
 from keras_proseg.data.findings import Findings
 from keras_proseg.data.fit import WINDOW, at_scale, scale_of
 from keras_proseg.data.prepared import is_prepared, load_prepared
 from keras_proseg.data.split import split_dataset
+from keras_proseg.data.verify import check_dataset, check_sides
 from keras_proseg.errors import UsageError, require
 
 SOURCES = (
@@ -110,7 +110,7 @@ def _read(source: str, config: DataConfig, findings: Findings) -> Dataset | None
 
 def _read_npz(source: str, config: DataConfig, findings: Findings) -> Dataset | None:
     from keras_proseg.data.build import build_dataset
-    from keras_proseg.data.npz import load_npz, records_of
+    from keras_proseg.data.formats.npz import load_npz, records_of
 
     dataset = load_npz(source, findings)
     if dataset is None or scale_of(config) == scale_of(DataConfig()):
@@ -125,9 +125,9 @@ def _read_npz(source: str, config: DataConfig, findings: Findings) -> Dataset | 
 
 
 def _read_folder(path: Path, config: DataConfig, findings: Findings) -> Dataset | None:
-    from keras_proseg.data import folders, hdf5
     from keras_proseg.data.build import build_dataset
-    from keras_proseg.data.tables import read_rows
+    from keras_proseg.data.formats import folders, hdf5
+    from keras_proseg.data.formats.tables import read_rows
 
     shards = sorted(path.glob("shard-*-of-*"))
     if shards:
@@ -143,8 +143,8 @@ def _read_folder(path: Path, config: DataConfig, findings: Findings) -> Dataset 
 
 def _read_manifest(path: Path, config: DataConfig, findings: Findings) -> Dataset | None:
     from keras_proseg.data.build import build_dataset
-    from keras_proseg.data.manifest import read_manifest
-    from keras_proseg.data.tables import read_rows
+    from keras_proseg.data.formats.manifest import read_manifest
+    from keras_proseg.data.formats.tables import read_rows
 
     rows, group_by = read_manifest(path, findings)
     if not rows:
@@ -154,7 +154,7 @@ def _read_manifest(path: Path, config: DataConfig, findings: Findings) -> Datase
 
 def _read_pickle(path: Path, config: DataConfig, findings: Findings) -> Dataset | None:
     from keras_proseg.data.build import build_dataset
-    from keras_proseg.data.pickles import read_pickle
+    from keras_proseg.data.formats.pickles import read_pickle
 
     records = read_pickle(path, findings)
     dataset = build_dataset(records, config, findings, str(path), "patient_ids")
@@ -162,7 +162,7 @@ def _read_pickle(path: Path, config: DataConfig, findings: Findings) -> Dataset 
 
 
 def _read_lidc(config: DataConfig, findings: Findings) -> Dataset:
-    from keras_proseg.data.lidc import load_lidc
+    from keras_proseg.data.lidc.load import load_lidc
 
     dataset = load_lidc(config)
     dataset.notes["scale"] = {"spacing": config.spacing}  # each crop is of the size asked for

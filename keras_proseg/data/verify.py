@@ -1,171 +1,150 @@
-"""Checks of arrays before they become a `Dataset`."""
+"""What is wrong with a whole data set: groups, duplicates, empty masks, spacing."""
 
-from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any
+import hashlib
+from collections import defaultdict
 
 import numpy as np
 
-from keras_proseg.data.dataset import Dataset
+from keras_proseg.data.dataset import Dataset, mask_areas
 from keras_proseg.data.findings import Findings
-from keras_proseg.errors import ProSegError, require
+from keras_proseg.data.split import LEAST_GROUPS, NAMES
+
+VARYING_SPACING = 1.05  # the largest over the smallest above which it is worth a note
+SHOWN = 3  # names shown of a long list
 
 
-def check_arrays(cls: type[Dataset], given: dict[str, Any], findings: Findings) -> Dataset | None:
-    """Every check and default of `Dataset.from_arrays`; cases without a rater are left out.
-
-    Args:
-        cls: what is made.
-        given: what `from_arrays` takes, by name; None stands for the default.
-        findings: collects what is wrong.
-
-    Returns:
-        The dataset; None where `findings` has got a fatal one.
-    """
-    given = {name: value for name, value in given.items() if value is not None}
-    images = findings.attempt("mend `images`", check_images, given["images"])
-    masks = None
-    if images is not None:
-        masks = findings.attempt("mend `masks`", _shaped_masks, given["masks"], images)
-    if masks is None:
-        return None
-    drawn, names = _drawn(given, masks, findings), _names(given, masks.shape[:2], findings)
-    if findings.fatal:
-        return None
-    default = "patient_ids" if "patients" in given else "case_ids"
-    dataset = cls(**({"group_by": default} | given | {"images": images} | drawn | names))
-    return findings.attempt("annotate at least one case", _without_unannotated, dataset)
+def check_dataset(dataset: Dataset, findings: Findings) -> None:
+    """Adds what is wrong with `dataset` to `findings`."""
+    _check_ids(dataset, findings)
+    _check_splits(dataset, findings)
+    _check_spacing(dataset, findings)
+    for start in range(0, len(dataset), 256):  # a prepared file does not fit in memory
+        rows = np.arange(start, min(start + 256, len(dataset)))
+        _check_images(dataset, rows, findings)
+    _check_duplicates(dataset, findings)
+    _check_masks(dataset, findings)
 
 
-def _drawn(given: dict[str, Any], masks: np.ndarray, findings: Findings) -> dict[str, Any]:
-    """`masks` 0/1, and `annotated`."""
-    shape, found = masks.shape[:2], given.get("annotated")
-    annotated = findings.attempt("mend `annotated`", _check_annotated, found, shape)
-    if annotated is not None:
-        masks = findings.attempt("make masks 0/1", _check_binary, masks, annotated)
-    return {"masks": masks, "annotated": annotated}
+def check_sides(dataset: Dataset, findings: Findings) -> None:
+    """Notes what keeps `dataset` from being trained on; `evaluate` may take it all the same."""
+    if dataset.split is None:
+        groups = len(np.unique(dataset.patients))
+        if groups < LEAST_GROUPS:
+            text = f"cases of {groups} {dataset.group_by}, and no split"
+            findings.note(text, f"a training needs {LEAST_GROUPS} or more to draw one")
+        return
+    for side in ("train", "val"):
+        if side not in dataset.split:
+            findings.note(f"no case in {side}", "a training needs cases in train and in val")
 
 
-def _names(given: dict[str, Any], shape: tuple[int, ...], findings: Findings) -> dict[str, Any]:
-    """What names the raters and groups the cases; `spacing`."""
-    count, num_raters = shape
-
-    def column(name: str, default: Any) -> Any:
-        found = given.get(name)
-        return findings.attempt(f"mend `{name}`", _column, found, name, count, default)
-
-    raters, spacing = given.get("raters"), given.get("spacing")
-    names = {
-        "raters": findings.attempt("name every rater once", _check_raters, raters, num_raters),
-        "case_ids": column("case_ids", np.arange(count)),
-    }
-    alone = np.arange(count) if names["case_ids"] is None else names["case_ids"]
-    names["patients"] = column("patients", alone)
-    if "split" in given:
-        names["split"] = column("split", alone)
-    if spacing is not None:
-        names["spacing"] = findings.attempt("mend `spacing`", _check_spacing, spacing, count)
-    return names
+def file_of(dataset: Dataset, row: int) -> str:
+    """The file that case `row` was read from, as far as is known."""
+    if dataset.places is None:
+        return f"{dataset.source}, case {dataset.case_ids[row]}"
+    volume = dataset.places[row].volume
+    inside = volume.kind in (".pickle", ".npz")
+    return f"{volume.path}: {volume.case_id}" if inside else volume.path
 
 
-def check_images(images: Any) -> np.ndarray:
-    """Returns `images` (N, H, W, C) as an array of finite numbers, in the machine's byte order.
+def _check_ids(dataset: Dataset, findings: Findings) -> None:
+    names, counts = np.unique(dataset.case_ids, return_counts=True)
+    if (counts > 1).any():
+        text = f"{int((counts > 1).sum())} case ids more than once: {_some(names[counts > 1])}"
+        findings.add(text, "give every case an id of its own")
 
-    Raises:
-        ProSegError: wrong rank, no pixels, no numbers, NaN or infinity.
-    """
-    images = np.asarray(images)
-    require(images.ndim == 4 and images.size > 0, "images", "(N, H, W, C), not empty", images.shape)
-    numeric = images.dtype.kind in "biuf"
-    require(numeric, "images", "an array of real numbers", f"dtype {images.dtype}")
-    if images.dtype.kind == "f":
-        bad = np.flatnonzero(~np.isfinite(images).all(axis=(1, 2, 3)))
-        require(
-            not bad.size,
-            "images",
-            "finite",
-            f"NaN or infinity in {bad.size} image(s), first {bad[:1]}",
+
+def _check_splits(dataset: Dataset, findings: Findings) -> None:
+    if dataset.split is None:
+        if dataset.group_by == "case_ids":
+            text = "no patient_ids: every case counts as a patient of its own"
+            findings.note(text, "name patients, or slices of one may fall on two sides of a split")
+        return
+    unknown = sorted(set(dataset.split.tolist()) - set(NAMES))
+    if unknown:
+        findings.add(f"unknown splits {_some(unknown)}", f"use {', '.join(NAMES)}")
+    sides = defaultdict(set)
+    for patient, side in zip(dataset.patients.tolist(), dataset.split.tolist(), strict=True):
+        sides[patient].add(side)
+    twice = sorted(patient for patient, own in sides.items() if len(own) > 1)
+    if twice:
+        text = f"{len(twice)} patients in two splits (split must be disjoint by group): "
+        findings.add(text + _some(twice), "keep all cases of a patient on one side")
+
+
+def _check_spacing(dataset: Dataset, findings: Findings) -> None:
+    if dataset.spacing is None:
+        return
+    spacing = np.asarray(dataset.spacing, float)
+    good = np.isfinite(spacing).all(axis=1) & (spacing > 0).all(axis=1)
+    for row in np.flatnonzero(~good)[:SHOWN]:
+        text = f"pixel spacing {spacing[row].tolist()} mm"
+        findings.add(text, "give a positive spacing, or none", file_of(dataset, row))
+    low, high = spacing[good].min(axis=0, initial=np.inf), spacing[good].max(axis=0, initial=0)
+    if (high > VARYING_SPACING * low).any():
+        text = f"pixel spacing varies from {low.min():.3g} to {high.max():.3g} mm"
+        findings.note(text, "choose --spacing to resample to one scale, if size matters")
+
+
+def _check_images(dataset: Dataset, rows: np.ndarray, findings: Findings) -> None:
+    images = np.asarray(dataset.images[rows]).reshape(len(rows), -1)
+    for row in rows[images.min(axis=1) == images.max(axis=1)]:
+        remedy = "look at the file; nothing can be learnt from it"
+        findings.note(
+            f"all pixels are equal ({dataset.case_ids[row]})", remedy, file_of(dataset, row)
         )
-    # PyTorch takes no other; NIfTI and DICOM files may hold it.
-    return images.astype(images.dtype.newbyteorder("="), copy=False)
 
 
-def _shaped_masks(masks: Any, images: np.ndarray) -> np.ndarray:
-    masks = np.asarray(masks)
-    require(masks.dtype.kind in "biuf", "masks", "an array of 0/1", f"dtype {masks.dtype}")
-    require(
-        masks.ndim in (4, 5), "masks", "(N, R, H, W) or (N, R, H, W, K)", f"shape {masks.shape}"
-    )
-    masks = masks[..., None] if masks.ndim == 4 else masks
-    wanted = (len(images), *images.shape[1:3])
-    got = (masks.shape[0], *masks.shape[2:4])
-    require(
-        got == wanted and masks.size > 0,
-        "masks",
-        f"of the images' size, (N, H, W) = {wanted}",
-        f"shape {masks.shape}",
-    )
-    return masks
+def _check_duplicates(dataset: Dataset, findings: Findings) -> None:
+    seen: dict[bytes, int] = {}
+    for row in range(len(dataset)):
+        image = np.ascontiguousarray(dataset.images[row])
+        key = hashlib.blake2b(image.data, digest_size=16).digest()
+        first = seen.setdefault(key, row)
+        if first == row or image.min() == image.max():
+            continue
+        other = f"case {dataset.case_ids[first]} of patient {dataset.patients[first]}"
+        text = f"case {dataset.case_ids[row]} has the image of {other}"
+        if dataset.patients[first] == dataset.patients[row]:
+            findings.note(text, "leave one of them out", file_of(dataset, row))
+        else:
+            remedy = "leave one of them out, or name one patient for both"
+            findings.add(f"{text}, not its own", remedy, file_of(dataset, row))
 
 
-def _check_annotated(annotated: Any, shape: tuple[int, int]) -> np.ndarray:
-    if annotated is None:
-        return np.ones(shape, bool)
-    annotated = np.asarray(annotated)
-    good = annotated.shape == shape and annotated.dtype.kind in "biu"
-    received = f"shape {annotated.shape}, dtype {annotated.dtype}"
-    require(good, "annotated", f"(N, R) = {shape}, true or false", received)
-    return annotated.astype(bool)
+def _check_masks(dataset: Dataset, findings: Findings) -> None:
+    areas = mask_areas(dataset)
+    present = dataset.annotated
+    for index, name in enumerate(dataset.raters):
+        own = present[:, index]
+        empty = int((own & (areas[:, index] == 0)).sum())
+        if not own.any():
+            findings.note(f"rater {name} has no mask at all", "leave the rater out")
+        elif empty == own.sum():
+            findings.note(f"every mask of rater {name} is empty", "look at the files")
+    empty_count = int((present & (areas == 0)).sum())
+    if empty_count:
+        text = f"{empty_count} of {int(present.sum())} masks are empty, which says: nothing there"
+        findings.note(text, "leave out the masks of raters who did not look")
+    full = areas == np.prod(dataset.masks.shape[2:])
+    for row in np.flatnonzero((full & present).any(axis=1))[:SHOWN]:
+        text = f"a mask covers the whole image ({dataset.case_ids[row]})"
+        findings.note(text, "look whether it is inverted", file_of(dataset, row))
+    _check_blank_slices(dataset, areas, findings)
 
 
-def _check_binary(masks: np.ndarray, annotated: np.ndarray) -> np.ndarray:
-    checked = np.zeros(masks.shape, np.uint8)
-    for case in range(len(masks)):  # one case at a time bounds the memory of the comparison
-        rows = masks[case][annotated[case]]
-        binary = bool(np.isin(np.unique(rows), (0, 1)).all())
-        require(binary, "masks", "0/1", f"values {_some(rows)} in case {case}")
-        checked[case][annotated[case]] = rows
-    return checked
+def _check_blank_slices(dataset: Dataset, areas: np.ndarray, findings: Findings) -> None:
+    places = dataset.places
+    blank = int((areas.sum(axis=1) == 0).sum())
+    if (
+        places is not None
+        and 2 * blank > len(dataset)
+        and len({p.volume for p in places}) < len(places)
+    ):
+        text = f"{blank} of {len(dataset)} slices have no outline at all"
+        findings.note(text, "choose --slices drawn to leave them out")
 
 
-def _some(rows: np.ndarray) -> str:
-    values = np.unique(rows)
-    shown = ", ".join(f"{value:g}" for value in values[:4])
-    return f"[{shown}{', ...' if len(values) > 4 else ''}]"
-
-
-def _check_raters(raters: Sequence[str] | None, count: int) -> tuple[str, ...]:
-    if raters is None:
-        return tuple(f"rater{index + 1}" for index in range(count))
-    names = tuple(str(name) for name in raters)
-    good = len(names) == count and len(set(names)) == count and all(names)
-    require(good, "raters", f"{count} distinct names", list(names))
-    return names
-
-
-def _check_spacing(spacing: Any, count: int) -> np.ndarray:
-    array = np.asarray(spacing)
-    good = array.shape == (count, 2) and array.dtype.kind in "iuf"
-    require(good, "spacing", f"({count}, 2) numbers, mm", f"{array.shape}, dtype {array.dtype}")
-    return array
-
-
-def _column(values: Any, name: str, count: int, default: np.ndarray) -> np.ndarray:
-    array = np.asarray(default if values is None else values)
-    require(array.shape == (count,), name, f"({count},)", f"shape {array.shape}")
-    require(array.dtype.kind in "biufUS", name, "strings or numbers", f"dtype {array.dtype}")
-    try:
-        return np.char.decode(array, "utf-8") if array.dtype.kind == "S" else array.astype(str)
-    except UnicodeDecodeError as error:
-        raise ProSegError(f"{name} must be UTF-8. Received: {error.object!r}") from error
-
-
-def _without_unannotated(dataset: Dataset) -> Dataset:
-    seen = dataset.annotated.any(axis=1)
-    require(
-        bool(seen.any()), "masks", "annotated by at least one rater", "no annotated mask at all"
-    )
-    if seen.all():
-        return dataset
-    kept = dataset.take(np.flatnonzero(seen))
-    return replace(kept, dropped=int((~seen).sum()))
+def _some(names: object) -> str:
+    listed = [str(name) for name in names]  # type: ignore[attr-defined]
+    return ", ".join(listed[:SHOWN]) + (", ..." if len(listed) > SHOWN else "")

@@ -5,7 +5,10 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_proseg.drawing import (
+from keras_proseg.export.moments import Moments
+from keras_proseg.export.passes import PassSizes, flat, in_passes, unflat
+from keras_proseg.export.preferences import Preferences, each
+from keras_proseg.sampling.drawing import (
     Z,
     drawn,
     encode_views,
@@ -13,9 +16,6 @@ from keras_proseg.drawing import (
     noise_of_z,
     rater_moments,
 )
-from keras_proseg.export.moments import Moments
-from keras_proseg.export.passes import PassSizes, flat, in_passes, unflat
-from keras_proseg.export.preferences import Preferences, each
 
 MAPS = ("probability", "total", "between_rater", "boundary")
 

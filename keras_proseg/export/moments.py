@@ -5,10 +5,10 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_proseg.drawing import FIXED_SEED, TAU, Z, noise_of_z, paired, probability
 from keras_proseg.export.passes import PassSizes, flat, in_passes, unflat
 from keras_proseg.export.preferences import key
-from keras_proseg.views import mirrored
+from keras_proseg.sampling.drawing import FIXED_SEED, TAU, Z, noise_of_z, paired, probability
+from keras_proseg.sampling.views import mirrored
 
 
 class Moments:

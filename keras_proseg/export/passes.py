@@ -5,7 +5,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_proseg.passes import CHUNK_VALUES, values_per_draw
+from keras_proseg.sampling.passes import CHUNK_VALUES, values_per_draw
 
 AT_ONCE_VALUES = 2**26  # of the widest tensor when all draws of an image are worked at once: 256 MB
 
@@ -13,7 +13,7 @@ AT_ONCE_VALUES = 2**26  # of the widest tensor when all draws of an image are wo
 class PassSizes:
     """How many images, and how many draws of each, go through the decoder at once.
 
-    The same rule as `keras_proseg.passes` has, so that equal seeds give a rater's draws there and
+    The rule of `keras_proseg.sampling.passes`, so that equal seeds give a rater's draws there and
     here. It knows the images' size only: what else is in a batch changes nothing.
 
     Args:

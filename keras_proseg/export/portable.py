@@ -5,10 +5,10 @@ from typing import Any
 import tensorflow as tf
 
 from keras_proseg.distributions import standard_normal
-from keras_proseg.drawing import FIXED_SEED, TAU, Z, drawn, moments_of, paired
 from keras_proseg.export.answers import maps_of
 from keras_proseg.export.preferences import key
-from keras_proseg.views import mirrored
+from keras_proseg.sampling.drawing import FIXED_SEED, TAU, Z, drawn, moments_of, paired
+from keras_proseg.sampling.views import mirrored
 
 
 class Portable:

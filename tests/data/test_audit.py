@@ -9,10 +9,10 @@ import pytest
 import SimpleITK
 from test_cli import run
 
-from keras_proseg.data.audit import audit_dataset
-from keras_proseg.data.audit_report import report, verdict, write_audit
+from keras_proseg.audit.measure import audit_dataset
+from keras_proseg.audit.report import report, verdict, write_audit
+from keras_proseg.audit.staple import MARGIN
 from keras_proseg.data.dataset import Dataset, rank_by_area
-from keras_proseg.data.staple import MARGIN
 from keras_proseg.errors import ProSegError, UsageError
 
 SIZE = 24
@@ -100,7 +100,7 @@ def test_named_raters_are_told_from_shuffled_slots():
 
 def test_shuffled_slots_are_seldom_taken_for_persons():
     """The permutation test holds its level: about 5 % of shuffled data sets below 0.05."""
-    from keras_proseg.data.audit import _identity
+    from keras_proseg.audit.measure import _identity
 
     rng = np.random.default_rng(1)
     dataset = squares([[3, 4, 5]])

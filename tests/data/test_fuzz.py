@@ -15,10 +15,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from keras_proseg.config import DataConfig
+from keras_proseg.data.formats.image_file import read_image
 from keras_proseg.data.prepared import MARK, write_prepared
 from keras_proseg.data.sources import read_dataset, verify_source
 from keras_proseg.errors import ProSegError
-from keras_proseg.images import read_image
 
 EXAMPLES = int(os.environ.get("PROSEG_FUZZ", "25"))
 FUZZ = settings(

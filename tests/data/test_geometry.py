@@ -6,10 +6,10 @@ import pytest
 import source_files as files
 from test_cli import run
 
+from keras_proseg.data.formats.volumes import read_pixels
 from keras_proseg.data.prepared import load_prepared, write_prepared
 from keras_proseg.data.sources import read_dataset
-from keras_proseg.data.volumes import read_pixels
-from keras_proseg.outputs import write_nifti
+from keras_proseg.outputs.writers import write_nifti
 
 SHEARED = files.AFFINE + np.array([[0.1, 0, 0, 0], [0, 0.2, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]])
 

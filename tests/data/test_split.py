@@ -7,7 +7,7 @@ import pytest
 from tiny_data import tiny_arrays
 
 from keras_proseg import Dataset, ProSegError, UsageError
-from keras_proseg.data.npz import load_npz
+from keras_proseg.data.formats.npz import load_npz
 from keras_proseg.data.split import split_dataset, split_rows, subset
 
 

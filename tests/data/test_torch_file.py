@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from keras_proseg import imagenet
-from keras_proseg.data.torch_file import read_tensors
+from keras_proseg.torch_file import read_tensors
 
 
 class Rebuilt:

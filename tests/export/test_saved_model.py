@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_proseg import drawing
-from keras_proseg import passes as own_passes
 from keras_proseg.distributions import standard_normal
 from keras_proseg.export import passes
 from keras_proseg.export.answers import Answers
 from keras_proseg.export.preferences import Preferences
 from keras_proseg.model import ProSeg
+from keras_proseg.sampling import drawing
+from keras_proseg.sampling import passes as own_passes
 
 MAPS = {"probability": "mean"} | {n: n for n in ("total", "between_rater", "boundary")}
 

@@ -4,10 +4,11 @@ import pytest
 from tiny_data import SMALL
 from tiny_model import batch, tiny
 
-from keras_proseg import ProSeg, ProSegError, UsageError, passes
+from keras_proseg import ProSeg, ProSegError, UsageError
 from keras_proseg.distributions import standard_normal
-from keras_proseg.drawing import key_of, paired
-from keras_proseg.preferences import draw_preferences
+from keras_proseg.sampling import passes
+from keras_proseg.sampling.drawing import key_of, paired
+from keras_proseg.sampling.preferences import draw_preferences
 
 
 @pytest.mark.backend

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 from tiny_model import batch, tiny
 
-from keras_proseg import UsageError, passes
+from keras_proseg import UsageError
 from keras_proseg.config import preset_configs
-from keras_proseg.views import among_views, mirrored
+from keras_proseg.sampling import passes
+from keras_proseg.sampling.views import among_views, mirrored
 
 MIRRORS = [lambda a: a, lambda a: a[..., ::-1, :], lambda a: a[..., ::-1, :, :]]
 MIRRORS.append(lambda a: a[..., ::-1, ::-1, :])

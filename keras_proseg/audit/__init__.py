@@ -1,0 +1,1 @@
+"""Who the raters of a data set are: measured, drawn, and reported."""

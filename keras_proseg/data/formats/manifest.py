@@ -1,0 +1,74 @@
+"""A CSV manifest: `case, patient, image, rater, mask`, one row per annotation."""
+
+import csv
+from pathlib import Path
+
+from keras_proseg.data.findings import Findings
+from keras_proseg.data.formats.tables import Row
+from keras_proseg.data.records import split_of
+
+REQUIRED = ("case", "image", "rater", "mask")
+OPTIONAL = ("patient", "split", "structure")
+CHANNELS = ";"  # between the files of an image's channels
+
+
+def read_manifest(path: str | Path, findings: Findings) -> tuple[list[Row], str]:
+    """Reads a manifest.
+
+    Args:
+        path: UTF-8 CSV with a header; files are relative to its folder. `image` holds one file, or
+            one per channel separated by `;`. Optional columns: `patient`, `split` and `structure`
+            (names of overlapping structures). A row whose `rater` and `mask` are empty names an
+            image that nobody annotated.
+        findings: collects what is wrong.
+
+    Returns:
+        The rows, and what they are grouped by.
+    """
+    path = Path(path)
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as handle:
+            reader = csv.DictReader(handle, restkey="", strict=True)
+            lines = [{(k or "").strip(): v for k, v in line.items()} for line in reader]
+            names = [name.strip() for name in reader.fieldnames or []]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        findings.add(f"no CSV in UTF-8 ({error})", "save it as comma-separated UTF-8 text")
+        return [], "case_ids"
+    missing = [name for name in REQUIRED if name not in names]
+    if missing or not lines:
+        text = f"no column {', '.join(missing)}" if missing else "no rows"
+        wanted = f"columns {', '.join(REQUIRED)}, optionally {', '.join(OPTIONAL)}"
+        findings.add(text, f"{wanted}; one row per annotation")
+        return [], "case_ids"
+    group_by = "patient_ids" if "patient" in names else "case_ids"
+    rows = [_row(number, line, path, findings) for number, line in enumerate(lines, 2)]
+    return [row for row in rows if row is not None], group_by
+
+
+def _row(number: int, line: dict, path: Path, findings: Findings) -> Row | None:
+    where = f"{path}, row {number}"
+    if "" in line or None in line.values():
+        findings.add("more or fewer fields than columns", "quote names with commas", where)
+        return None
+    cells = {name: str(value).strip() for name, value in line.items()}
+    if not cells["case"] or not cells["image"] or bool(cells["rater"]) != bool(cells["mask"]):
+        remedy = "fill in case and image, and rater and mask (or neither of these two)"
+        findings.add("an empty case or image, or a rater without a mask", remedy, where)
+        return None
+    split = cells.get("split") or None
+    if split is not None and split_of(split) is None:
+        findings.add(f"unknown split {split}", "use train, val or test", where)
+        return None
+    patient = cells.get("patient", cells["case"])
+    if not patient:
+        findings.add("an empty patient", "name the patient, or drop the column", where)
+        return None
+    return Row(
+        case=cells["case"],
+        patient=patient,
+        images=tuple(path.parent / name.strip() for name in cells["image"].split(CHANNELS)),
+        rater=cells["rater"] or None,
+        mask=path.parent / cells["mask"] if cells["mask"] else None,
+        structure=cells.get("structure", ""),
+        split=None if split is None else split_of(split),
+    )

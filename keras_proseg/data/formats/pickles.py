@@ -1,0 +1,87 @@
+"""The LIDC pickles that the field passes around."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_proseg.data.findings import Findings
+from keras_proseg.data.formats.plain_pickle import PlainUnpickler, plain
+from keras_proseg.data.places import Volume
+from keras_proseg.data.records import Record
+from keras_proseg.errors import ProSegError, reason_of, require
+
+SUFFIXES = (".pickle", ".pkl")
+
+
+def read_pickle(path: str | Path, findings: Findings) -> Iterator[Record]:
+    """Reads a pickle, or a folder of them: a dict of items with `image` (H, W), `masks` (R of
+    (H, W)) and `series_uid`.
+
+    Raters are slots (`reader1` ...), not persons; the group is the scan (`series_uid`).
+    """
+    path = Path(path)
+    if path.is_dir():
+        for file in sorted(p for p in path.iterdir() if p.suffix in SUFFIXES):
+            yield from read_pickle(file, findings)
+        return
+    remedy = "use a whole pickle {name: {image, masks, series_uid}} of arrays and plain containers"
+    items = findings.attempt(remedy, _load, path, file=path)
+    while items:
+        name = next(iter(items))
+        item = items.pop(name)  # a gigabyte pickle is not held twice
+        record = findings.attempt(remedy, _record, path, str(name), item, file=f"{path}: {name}")
+        if record is not None:
+            yield record
+
+
+def _load(path: Path) -> dict:
+    try:
+        with path.open("rb") as handle:
+            items = PlainUnpickler(handle, encoding="latin1").load()
+    except Exception as error:
+        text = f"{path} must be a pickle of arrays and plain containers only."
+        raise ProSegError(f"{text} Received: {reason_of(error)}") from error
+    good = isinstance(items, dict) and bool(items)
+    require(good, str(path), "a pickled dict of items, not empty", type(items).__name__)
+    return items
+
+
+def _record(path: Path, name: str, item: Any) -> Record:
+    where = f"{path}: {name}"
+    good = isinstance(item, dict) and {"image", "masks"} <= set(item)
+    require(good, where, "a dict with image and masks", type(item).__name__)
+    image = _flat(item["image"], f"{where}: image")
+    require(image.size > 0, f"{where}: image", "not empty", image.shape)
+    require(bool(np.isfinite(image).all()), f"{where}: image", "finite", "NaN or infinity")
+    masks = plain(item["masks"])
+    good = isinstance(masks, (list, tuple)) or (isinstance(masks, np.ndarray) and masks.ndim == 3)
+    received = type(masks).__name__
+    require(good and len(masks) > 0, f"{where}: masks", "a list of masks (H, W)", received)
+    by_rater = {f"reader{k}": _mask(m, image, f"{where}: mask {k}") for k, m in enumerate(masks, 1)}
+    scan = item.get("series_uid", name)
+    require(isinstance(scan, (str, bytes)) and bool(scan), f"{where}: series_uid", "a name", scan)
+    scan = scan.decode("latin1") if isinstance(scan, bytes) else scan
+    volume = Volume(str(path), ".pickle", (1, *image.shape), name, None, True)
+    image = image.astype(np.float32) if image.dtype == np.float64 else image
+    return Record(name, scan, image[None, :, :, None], by_rater, volume)
+
+
+def _mask(mask: Any, image: np.ndarray, name: str) -> np.ndarray:
+    array = _flat(mask, name)
+    require(array.shape == image.shape, name, f"of the image's size {image.shape}", array.shape)
+    good = bool(np.isin(np.unique(array), (0, 1)).all())
+    require(good, name, "0/1", f"values from {array.min():g} to {array.max():g}")
+    return array.astype(np.uint8)[None, :, :, None]
+
+
+def _flat(value: Any, name: str) -> np.ndarray:
+    """An array (H, W) of numbers; nothing is made into one, as nested lists may never end."""
+    array = plain(value)
+    good = isinstance(array, np.ndarray) and array.ndim == 2 and array.dtype.kind in "biuf"
+    received = type(array).__name__
+    if isinstance(array, np.ndarray):
+        received = f"{array.shape}, dtype {array.dtype}"
+    require(good, name, "(H, W) numbers in an array", received)
+    return array

@@ -1,0 +1,126 @@
+"""Predicted masks in the users' own files: in place, with the geometry of what they came from."""
+
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_proseg.data.dataset import Dataset
+from keras_proseg.data.places import Place, Volume
+from keras_proseg.errors import require
+from keras_proseg.files import atomic_folder, check_new_folder
+from keras_proseg.outputs.writers import plain_names, write_nifti, write_png
+from keras_proseg.progress import progress_bar
+
+
+def save_masks(model: Any, dataset: Dataset, out: str | Path) -> list[Path]:
+    """Writes, for every case, the mask that each of the model's raters is predicted to draw.
+
+    NIfTI and PNG cases get `CASE/mask-RATER.*` with the affine and the size of their image, a
+    DICOM series one `CASE/masks.dcm` (DICOM-SEG, one segment per rater). Whatever else the cases
+    came from, they are in `masks.npz`: `masks` (N, R, H, W, K), `case_ids`, `rater_ids`.
+
+    Args:
+        model: a `ProSeg`.
+        dataset: the cases. Slices of a volume that it does not hold are empty in the file.
+        out: a new or empty folder.
+
+    Returns:
+        The files written.
+    """
+    out = Path(out)
+    check_new_folder(out, "--save-masks")
+    volumes, rest = _by_volume(dataset)
+    with atomic_folder(out) as folder:
+        for volume in progress_bar(list(volumes), "Writing masks"):
+            _write_volume(model, dataset, volume, volumes[volume], folder)
+        if rest:
+            _write_rest(model, dataset, np.array(rest), folder / "masks.npz")
+        names = sorted(p.relative_to(folder) for p in folder.rglob("*") if p.is_file())
+    return [out / name for name in names]
+
+
+def _by_volume(dataset: Dataset) -> tuple[dict[Volume, list[int]], list[int]]:
+    volumes: dict[Volume, list[int]] = defaultdict(list)
+    rest = []
+    for row in range(len(dataset)):
+        place = None if dataset.places is None else dataset.places[row]
+        if place is not None and place.volume.kind in (".nii", ".nii.gz", ".png", "dicom"):
+            volumes[place.volume].append(row)
+        else:
+            rest.append(row)
+    return volumes, rest
+
+
+def _write_volume(
+    model: Any, dataset: Dataset, volume: Volume, rows: list[int], folder: Path
+) -> None:
+    masks = _restored(model, dataset, rows)
+    case = folder / volume.case_id
+    require(case.resolve().is_relative_to(folder.resolve()), "case", "a plain name", volume.case_id)
+    case.mkdir(parents=True, exist_ok=True)
+    if volume.kind == "dicom":
+        _write_dicom(model.raters, volume, masks, case)
+        return
+    names = plain_names(model.raters)
+    for r, name in enumerate(names):
+        for k in range(dataset.num_classes):
+            label = name if dataset.num_classes == 1 else f"{name}-class{k + 1}"
+            file = case / f"mask-{label}{volume.kind}"
+            whole = np.zeros(volume.shape, np.uint8)
+            for index, mask in masks.items():
+                whole[index] = mask[r, ..., k]
+            if volume.kind == ".png":
+                write_png(file, whole[0])
+            else:
+                write_nifti(file, whole, volume, volume.flat)
+
+
+def _restored(model: Any, dataset: Dataset, rows: list[int]) -> dict[int, np.ndarray]:
+    """{slice of the file: masks (R, H, W, K) uint8}; several rows on a slice are united."""
+    masks: dict[int, np.ndarray] = {}
+    for row in rows:
+        place: Place = dataset.places[row]  # type: ignore[index]
+        means = model.rater_moments(np.asarray(dataset.images[row])[None])[0][0]
+        planes = np.moveaxis(means, (0, 3), (2, 3))
+        whole = np.stack([
+            [place.restore(planes[:, :, r, k]) > 0.5 for k in range(planes.shape[3])]
+            for r in range(planes.shape[2])
+        ])  # fmt: skip
+        mask = np.moveaxis(whole, 1, 3).astype(np.uint8)
+        masks[place.index] = np.maximum(mask, masks.get(place.index, 0))
+    return masks
+
+
+def _write_dicom(raters: Any, volume: Volume, masks: dict[int, np.ndarray], case: Path) -> None:
+    from keras_proseg.data.findings import Findings
+    from keras_proseg.data.formats.dicom_series import datasets, read_series
+    from keras_proseg.outputs.dicom_seg import write_segmentation
+
+    series = read_series(volume.path, Findings(volume.path))
+    require(series.shape == tuple(volume.shape), volume.path, f"{volume.shape}", series.shape)
+    indices = sorted(masks)
+    planes = np.stack([masks[index] for index in indices])  # (Z, R, H, W, K)
+    classes = planes.shape[-1]
+    labels = [
+        rater if classes == 1 else f"{rater}, class {k + 1}"
+        for rater in raters
+        for k in range(classes)
+    ]
+    segments = np.moveaxis(planes, 1, 3).reshape(*planes.shape[:1], *planes.shape[2:4], -1)
+    source = datasets(series, indices)
+    write_segmentation(case / "masks.dcm", source, segments, labels)
+
+
+def _write_rest(model: Any, dataset: Dataset, rows: np.ndarray, path: Path) -> None:
+    masks = [
+        model.rater_moments(np.asarray(dataset.images[rows[k : k + 16]]))[0] > 0.5
+        for k in range(0, len(rows), 16)
+    ]
+    np.savez_compressed(
+        path,
+        masks=np.concatenate(masks).astype(np.uint8),
+        case_ids=dataset.case_ids[rows],
+        rater_ids=np.array(model.raters),
+    )

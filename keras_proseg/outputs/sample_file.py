@@ -1,0 +1,170 @@
+"""One image file or DICOM series in, masks and probabilities of the same kind out.
+
+What is drawn goes to disk slice by slice, so that a whole CT needs the memory of a few slices.
+"""
+
+import math
+import time
+import warnings
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_proseg.config import DataConfig
+from keras_proseg.data.fit import scaled_size
+from keras_proseg.data.formats.dicom_series import Series, datasets
+from keras_proseg.data.formats.image_file import DICOM, ImageFile, read_image
+from keras_proseg.data.places import resize
+from keras_proseg.errors import ProSegError
+from keras_proseg.files import atomic_folder, check_new_folder
+from keras_proseg.memory import images_at_once
+from keras_proseg.outputs.writers import write_nifti, write_png
+from keras_proseg.pretrained import find_run
+from keras_proseg.progress import progress_bar
+
+
+def sample_file(
+    run: str | Path,
+    image: str | Path,
+    out: str | Path | None = None,
+    rater: int | str | None = None,
+    num_samples: int = 16,
+    seed: int = 0,
+) -> list[Path]:
+    """Samples segmentations of an image file, seen at the scale that the run was trained at.
+
+    Args:
+        run: a run directory.
+        image: .npz (`images`), .npy (H, W), (H, W, C) or (N, H, W, C), .png, .nii(.gz) whose
+            third axis is slices, a .dcm file or a folder that holds a series of them.
+        out: a new or empty folder for masks, probabilities and samples.png; by default
+            `samples/<date>-<image>`.
+        rater: name or index; None draws raters too.
+        num_samples: S.
+        seed: of the samples.
+
+    Returns:
+        The files written: masks (0/1) and probabilities (N, S, H, W, K) and the picture; of DICOM
+        masks.dcm, a DICOM-SEG with one segment per sample.
+
+    Raises:
+        UsageError: no such file, an unknown kind, a used `out`.
+        ProSegError: the file is damaged or does not fit the run.
+    """
+    out = Path(out) if out else _dated(image)
+    check_new_folder(out, "--out")
+    _check(image)
+    found = find_run(run)
+    model = found.load_model("best")
+    source = read_image(image, model.settings.image_channels)
+    for note in source.notes:
+        warnings.warn(str(note), stacklevel=2)
+    images = _scaled(source, found.train_config(), image)
+    with atomic_folder(out) as folder:
+        drawn = _drawn(model, images, source.images.shape[1:3], rater, num_samples, seed)
+        try:
+            probabilities = _stored(folder / "probabilities.npy", drawn, len(images))
+        except ProSegError as error:
+            raise type(error)(f"{image}: {error}") from error
+        binary = ((p > 0.5).astype(np.uint8) for p in probabilities)
+        masks = _stored(folder / "masks.npy", binary, len(images))
+        _write(folder, "probabilities", probabilities, source)
+        if source.series is None:
+            _write(folder, "masks", masks, source)
+        else:
+            _write_dicom(folder, source.series, masks, rater)
+        _picture(model, images, folder / "samples.png")
+        names = sorted(path.name for path in folder.iterdir())
+    return [out / name for name in names]
+
+
+def _check(image: str | Path) -> None:
+    """Refuses a bad image before the seconds that a model takes, and the minutes of its samples."""
+    source = read_image(image)
+    if source.series is not None:
+        from keras_proseg.outputs.dicom_seg import check_segmentable
+
+        check_segmentable(datasets(source.series, range(len(source.images))))
+
+
+def _dated(image: str | Path) -> Path:
+    name = Path(image).resolve().name.split(".")[0]
+    return Path("samples") / f"{time.strftime('%Y%m%d-%H%M%S')}-{name}"
+
+
+def _scaled(source: ImageFile, config: DataConfig, path: str | Path) -> np.ndarray:
+    """The images at the scale of the run's training."""
+    if config.spacing is not None and source.spacing is None:
+        text = f"{path}: no pixel spacing is known, but the run was trained at {config.spacing} mm"
+        warnings.warn(f"{text} -> use a file that states it", stacklevel=3)
+    size = scaled_size(source.images.shape[1:3], source.spacing, config)
+    return _resized(source.images, size, 1)
+
+
+def _drawn(
+    model: Any, images: np.ndarray, size: tuple[int, ...], rater: Any, num_samples: int, seed: int
+) -> Iterator[np.ndarray]:
+    """Probabilities (S, H, W, K) of one slice after the other, in H and W of `size`."""
+    height, width = max(size, images.shape[1:3], key=math.prod)
+    step = images_at_once(num_samples, height, width, model.settings.num_classes)
+    for k in progress_bar(range(0, len(images), step), "Sampling"):
+        yield from _resized(model.sample(images[k : k + step], rater, num_samples, seed), size, 2)
+
+
+def _stored(path: Path, slices: Iterable[np.ndarray], num: int) -> np.ndarray:
+    """Writes `num` arrays of one shape as one .npy; gives them back, read as they are needed."""
+    with path.open("wb") as file:
+        for k, part in enumerate(slices):
+            if k == 0:
+                shape, kind = (num, *part.shape), np.lib.format.dtype_to_descr(part.dtype)
+                header = {"descr": kind, "fortran_order": False, "shape": shape}
+                np.lib.format.write_array_header_1_0(file, header)
+            file.write(np.ascontiguousarray(part).data)
+    return np.load(path, mmap_mode="r")
+
+
+def _resized(values: np.ndarray, size: tuple[int, ...], axis: int) -> np.ndarray:
+    """Resamples the two axes from `axis` on, height and width."""
+    ahead = np.moveaxis(values, (axis, axis + 1), (0, 1))
+    return np.moveaxis(resize(ahead, size), (0, 1), (axis, axis + 1))
+
+
+def _write(folder: Path, name: str, values: np.ndarray, source: ImageFile) -> None:
+    """Writes (N, S, H, W, K) values, so far in `name`.npy, in the input's kind (npz of DICOM)."""
+    if source.kind == ".npy":
+        return
+    if source.kind in (".npz", DICOM):
+        np.savez_compressed(folder / f"{name}.npz", **{name: values})  # type: ignore[arg-type]
+    else:
+        for s, k in np.ndindex(values.shape[1], values.shape[4]):
+            file = folder / f"{name}_{_label((s, k), values)}{source.kind}"
+            if source.kind == ".png":
+                write_png(file, values[0, s, :, :, k])
+            else:
+                write_nifti(file, values[:, s, :, :, k], source.pixels, source.flat)
+    (folder / f"{name}.npy").unlink()
+
+
+def _write_dicom(folder: Path, series: Series, masks: np.ndarray, rater: Any) -> None:
+    from keras_proseg.outputs.dicom_seg import write_segmentation
+
+    who = "" if rater is None else f"rater {rater}, "
+    labels = [who + _label(where, masks) for where in np.ndindex(masks.shape[1], masks.shape[4])]
+    segments = np.moveaxis(masks, 1, 3).reshape(len(masks), *masks.shape[2:4], -1)
+    source = datasets(series, range(len(masks)))
+    write_segmentation(folder / "masks.dcm", source, segments, labels)
+    (folder / "masks.npy").unlink()
+
+
+def _label(where: tuple[int, ...], values: np.ndarray) -> str:
+    label = f"sample{where[0] + 1:03d}"
+    return label if values.shape[4] == 1 else f"{label}_class{where[1] + 1}"
+
+
+def _picture(model: Any, images: np.ndarray, path: Path) -> None:
+    from keras_proseg.plotting import draw_grid, image_cells
+
+    chosen = np.unique(np.linspace(0, len(images) - 1, min(4, len(images))).astype(int))
+    draw_grid([image_cells(model, images[k]) for k in chosen], path, "")

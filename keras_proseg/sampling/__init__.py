@@ -1,0 +1,1 @@
+"""How a trained model answers: whose draws, their tensors, passes and views."""

@@ -1,0 +1,119 @@
+"""What a trained model answers: samples, a rater's mean, uncertainty. Methods of `ProSeg`.
+
+An image's answer never depends on what else is in its batch: draws are shared by the batch.
+They take turns at the image and its mirrored views (`views` of the settings).
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from keras import ops
+
+from keras_proseg.data.arrays import check_images
+from keras_proseg.errors import UsageError, require
+from keras_proseg.sampling.drawing import FIXED_SEED, law_of_total_variance
+from keras_proseg.sampling.passes import decode_draws
+from keras_proseg.sampling.preferences import Rater, draw_preferences
+
+if TYPE_CHECKING:
+    from keras_proseg.model import ProSeg
+
+
+def sample(
+    model: "ProSeg",
+    image: Any,
+    rater: Rater | Sequence[Rater] | None = None,
+    num_samples: int = 16,
+    seed: int | None = None,
+    ambiguity_scale: float = 1.0,
+) -> np.ndarray:
+    """Draws segmentations.
+
+    Args:
+        image: (H, W, C) or (B, H, W, C), raw intensities.
+        rater: 0-based index or name, or B of them; None draws raters too.
+        num_samples: S.
+        seed: equal seeds give equal samples; None goes on from the model's own state.
+        ambiguity_scale: factor on the noise of z, beside the model's own
+            `ambiguity_temperature`; 0 holds z at its mean.
+
+    Returns:
+        Probabilities, float32: (S, H, W, K) for one image, (B, S, H, W, K) for a batch.
+
+    Raises:
+        ProSegError: an image of a wrong shape or not finite.
+        UsageError: an unknown rater, `num_samples` below 1, `seed` below 0.
+    """
+    images, single = _as_batch(model, image)
+    if num_samples < 1:
+        raise UsageError(f"`num_samples` must be at least 1. Received: {num_samples}")
+    if seed is not None and seed < 0:
+        raise UsageError(f"`seed` must be at least 0. Received: {seed}")
+    seed = _next_seed(model) if seed is None else int(seed)
+    rater_ids, tau = draw_preferences(model, rater, len(images), num_samples, seed)
+    samples = decode_draws(model, images, rater_ids, tau, seed, ambiguity_scale)
+    return samples[0] if single else samples
+
+
+def predict_rater(
+    model: "ProSeg", image: Any, rater: Rater | Sequence[Rater], ambiguity_scale: float = 1.0
+) -> np.ndarray:
+    """E[p | r]: the mean of a rater's probabilities over `mean_samples` draws of tau and z.
+
+    The same draws for every image, z in pairs of opposite noise.
+
+    Args:
+        image: (H, W, C) or (B, H, W, C), raw intensities.
+        rater: 0-based index or name, or B of them.
+        ambiguity_scale: factor on the noise of z.
+
+    Returns:
+        (H, W, K) or (B, H, W, K) float32.
+
+    Raises:
+        ProSegError: an image of a wrong shape or not finite.
+        UsageError: an unknown rater, or none.
+    """
+    if rater is None:
+        raise UsageError(f"`rater` must be one of {', '.join(model.raters)}. Received: None")
+    images, single = _as_batch(model, image)
+    draws = model.settings.mean_samples
+    ids, tau = draw_preferences(model, rater, len(images), draws, FIXED_SEED)
+    samples = decode_draws(model, images, ids, tau, FIXED_SEED, ambiguity_scale, in_pairs=True)
+    mean = samples.mean(axis=1)
+    return mean[0] if single else mean
+
+
+def uncertainty(model: "ProSeg", image: Any) -> dict[str, np.ndarray]:
+    """Splits the variance of the probabilities, raters uniform.
+
+    Args:
+        image: (H, W, C) or (B, H, W, C), raw intensities.
+
+    Returns:
+        Maps (H, W, K) or (B, H, W, K): `between_rater` = Var_r E[p|r], `boundary` =
+        E_r Var[p|r], `total` = their sum, and `mean` = E[p].
+
+    Raises:
+        ProSegError: an image of a wrong shape or not finite.
+    """
+    images, single = _as_batch(model, image)
+    maps = law_of_total_variance(*model.rater_moments(images))
+    arrays = {name: ops.convert_to_numpy(value) for name, value in maps.items()}
+    return {name: value[0] if single else value for name, value in arrays.items()}
+
+
+def _as_batch(model: "ProSeg", image: Any) -> tuple[np.ndarray, bool]:
+    """The image or images (B, H, W, C), and whether it was a single one."""
+    array = np.asarray(image)
+    channels = model.settings.image_channels
+    good = array.ndim in (3, 4) and array.shape[-1] == channels
+    wanted = f"(H, W, {channels}) or (B, H, W, {channels})"
+    require(good, "image", wanted, f"shape {array.shape}")
+    return check_images(array[None] if array.ndim == 3 else array), array.ndim == 3
+
+
+def _next_seed(model: "ProSeg") -> int:
+    state = [int(word) % 2**32 for word in ops.convert_to_numpy(model.seed_generator.next())]
+    return int(np.random.SeedSequence(state).generate_state(1)[0] // 2)
