@@ -80,7 +80,7 @@ def _draw_cell(axis: Any, caption: str, image: np.ndarray, outlines: Any) -> Non
     for mask, colour in outlines or []:
         if min(mask.shape) > 1 and mask.any() and not mask.all():
             axis.contour(mask, [0.5], colors=[colour], linewidths=0.8)
-    axis.set_title(caption, fontsize=8)
+    axis.set_title(caption, fontsize=8, parse_math=False)  # names may hold a $
 
 
 def rater_colours(count: int) -> list[Any]:

@@ -33,8 +33,8 @@ def draw_agreement(summary: dict[str, Any], raters: tuple[str, ...], path: Path)
     figure, axis = _figure(side + 1, side)
     shown = axis.imshow(values, vmin=max(0, np.nanmin(values) - 0.1), vmax=1, cmap="viridis")
     figure.colorbar(shown, ax=axis, label="mean Dice")
-    axis.set_xticks(range(len(raters)), raters, rotation=45, ha="right")
-    axis.set_yticks(range(len(raters)), raters)
+    axis.set_xticks(range(len(raters)), raters, rotation=45, ha="right", parse_math=False)
+    axis.set_yticks(range(len(raters)), raters, parse_math=False)
     for i, j in np.ndindex(values.shape):
         dark = values[i, j] < (shown.norm.vmin + 1) / 2
         axis.text(
@@ -53,7 +53,7 @@ def draw_sizes(summary: dict[str, Any], path: Path) -> None:
     figure, axis = _figure(5, 1 + 0.35 * len(names))
     axis.errorbar(middle, range(len(names)), xerr=[middle - low, high - middle], fmt="o", capsize=3)
     axis.axvline(1, color="grey", linewidth=0.8)
-    axis.set_yticks(range(len(names)), names)
+    axis.set_yticks(range(len(names)), names, parse_math=False)
     axis.invert_yaxis()
     axis.set_xlabel("area over the mean of the case's raters")
     figure.savefig(path, dpi=110)

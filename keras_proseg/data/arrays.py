@@ -137,7 +137,7 @@ def _some(rows: np.ndarray) -> str:
 def _check_raters(raters: Sequence[str] | None, count: int) -> tuple[str, ...]:
     if raters is None:
         return tuple(f"rater{index + 1}" for index in range(count))
-    names = tuple(str(name) for name in raters)
+    names = tuple(_text(np.array([name]), "raters").item() for name in raters)
     good = len(names) == count and len(set(names)) == count and all(names)
     require(good, "raters", f"{count} distinct names", list(names))
     return names
@@ -153,6 +153,14 @@ def _check_spacing(spacing: Any, count: int) -> np.ndarray:
 def _column(values: Any, name: str, count: int, default: np.ndarray) -> np.ndarray:
     array = np.asarray(default if values is None else values)
     require(array.shape == (count,), name, f"({count},)", f"shape {array.shape}")
+    array = _text(array, name)
+    blank = np.flatnonzero(np.isin(array, ("", "nan")))
+    received = f"{blank.size} empty or nan, the first in case {blank[:1]}"
+    require(not blank.size, name, "a name or number for every case", received)
+    return array
+
+
+def _text(array: np.ndarray, name: str) -> np.ndarray:
     require(array.dtype.kind in "biufUS", name, "strings or numbers", f"dtype {array.dtype}")
     try:
         return np.char.decode(array, "utf-8") if array.dtype.kind == "S" else array.astype(str)

@@ -77,6 +77,10 @@ def _agree(records: list[Record], findings: Findings) -> bool:
         odd = next(record for record in records if record.image.shape[3] == min(channels))
         text = f"cases have {' or '.join(map(str, sorted(channels)))} channels"
         findings.add(text, "give every case the same channels", odd.volume.path)
+    depths = {record.image.dtype for record in records if record.image.dtype.kind == "u"}
+    if len(depths) > 1:
+        text = f"images of {' and '.join(sorted(map(str, depths)))}: their scales differ"
+        findings.note(text, "save all of them with the same number of bits")
     return not findings.fatal
 
 

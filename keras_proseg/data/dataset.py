@@ -34,7 +34,7 @@ class Dataset:
         patients: (N,) strings; cases of one group never straddle a split.
         group_by: what `patients` holds: `"patient_ids"`, `"image_ids"` or `"case_ids"`.
         spacing: (N, 2) pixel spacing in mm (rows, columns), or None.
-        rater_order: the order that suits the source: `"area"` where raters are anonymous slots.
+        rater_order: the source's default order: `"area"` if its raters are anonymous slots.
         places: (N,) of `Place`, where each case lies in the users' files, or None.
         split: (N,) of `"train"`, `"val"`, `"test"`, or None.
         source: where the cases come from, as given by the user.

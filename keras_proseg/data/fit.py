@@ -151,7 +151,8 @@ def _fit_image(
     scaled = resize(image, size)
     if size == target:
         return scaled
-    canvas = np.full((*target, image.shape[2]), image.min(), scaled.dtype)
+    darkest = image.min(axis=(0, 1)).astype(scaled.dtype)  # of each channel, as air around a CT
+    canvas = np.broadcast_to(darkest, (*target, image.shape[2])).copy()
     return paste(canvas, scaled, (-offset[0], -offset[1]))
 
 

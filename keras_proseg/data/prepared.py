@@ -2,8 +2,8 @@
 
 It is HDF5: `images` (N, H, W, C), `masks` (N, R, ceil(H W K / 8)), `annotated` (N, R) and `about`
 (JSON: names, groups, split, spacing, geometry). Any HDF5 reader opens it. The user block before it
-holds a mark and the checksum of all that follows, which is compared before HDF5 reads a byte: it is
-known to loop for ever over a damaged file.
+holds a mark and the checksum of all that follows, which is compared first, because HDF5 can loop
+forever on a damaged file.
 """
 
 import hashlib

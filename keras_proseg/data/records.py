@@ -35,9 +35,10 @@ class Record:
 
 
 def natural(name: str) -> list[tuple[int, int, str]]:
-    """A sorting key by which rater2 comes before rater10."""
+    """A sorting key by which rater2 comes before rater10, and no two names are alike."""
     parts = re.split(r"(\d+)", name)
-    return [(0, int(p), "") if p.isdecimal() else (1, 0, p) for p in parts if p]
+    key = [(0, int(p), "") if p.isdecimal() else (1, 0, p) for p in parts if p]
+    return [*key, (-1, 0, name)]  # 1 and 01: sets of names have another order in each process
 
 
 def split_of(folder: str) -> str | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_proseg.config import DataConfig, TrainConfig
+from keras_proseg.config import DataConfig, TrainConfig, check_not_lidc
 from keras_proseg.data.dataset import Dataset, mask_areas, rank_by_area
 from keras_proseg.data.findings import Findings
 from keras_proseg.data.fit import WINDOW, at_scale, scale_of
@@ -82,7 +82,10 @@ def verify_source(source: str, config: DataConfig | None = None) -> tuple[Findin
     config, findings = config or DataConfig(), Findings(source)
     dataset = findings.attempt("mend it and verify again", _read, source, config, findings)
     if dataset is not None:
-        at_scale(config, dataset.notes)
+        config = replace(at_scale(config, dataset.notes), rater_order=config.rater_order or "given")
+        remedy = "choose --slices all, or look at the masks"
+        dataset = findings.attempt(remedy, as_asked, dataset, config)
+    if dataset is not None:
         check_dataset(dataset, findings)
         check_sides(dataset, findings)
     return findings, dataset
@@ -91,6 +94,7 @@ def verify_source(source: str, config: DataConfig | None = None) -> tuple[Findin
 def _read(source: str, config: DataConfig, findings: Findings) -> Dataset | None:
     if source == "lidc":
         return _read_lidc(config, findings)
+    check_not_lidc(config)
     path = Path(source)
     suffix = path.suffix.lower()
     if path.is_file() and is_prepared(path):

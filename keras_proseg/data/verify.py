@@ -52,6 +52,11 @@ def _check_ids(dataset: Dataset, findings: Findings) -> None:
     if (counts > 1).any():
         text = f"{int((counts > 1).sum())} case ids more than once: {_some(names[counts > 1])}"
         findings.add(text, "give every case an id of its own")
+    volumes = () if dataset.places is None else {place.volume.case_id for place in dataset.places}
+    for name in sorted(volumes):
+        if not {"", ".", ".."}.isdisjoint(name.split("/")):
+            text = f"case id {name} is no plain path, and would be written elsewhere"
+            findings.add(text, "leave out empty parts, . and .. of case ids")
 
 
 def _check_splits(dataset: Dataset, findings: Findings) -> None:

@@ -73,6 +73,7 @@ def _segmentation(
             software_versions=__version__,
             device_serial_number="0",
             series_description=DESCRIPTION,
+            omit_empty_frames=bool(masks.any()),  # highdicom warns where all are
         )
 
 

@@ -165,3 +165,10 @@ def test_without_simpleitk(monkeypatch):
     monkeypatch.setitem(sys.modules, "SimpleITK", None)
     with pytest.raises(ProSegError, match=r"keras-proseg\[data\]"):
         audit_dataset(squares([[1, 2]]))
+
+
+def test_names_may_hold_signs_of_formulas(tmp_path):
+    dataset = squares(
+        [[4, 5], [5, 7], [6, 9]], raters=["$a_{$", "b"], case_ids=["$c_{0$", "1", "2"]
+    )
+    assert write_audit(dataset, tmp_path / "audit").is_file()

@@ -89,3 +89,29 @@ def test_settings_of_scale_and_slices_are_those_of_any_source(tmp_path):
     del columns["spacing"]
     with pytest.raises(DataError, match="no pixel spacing is known, which --spacing needs"):
         read_dataset(str(write(tmp_path / "b.npz", **columns)), DataConfig(spacing=1.0))
+
+
+def test_cases_left_out_are_counted_at_any_scale(tmp_path):
+    annotated = np.ones((6, 3), bool)
+    annotated[5] = False
+    np.savez(tmp_path / "a.npz", **tiny_arrays(6, size=8), annotated=annotated)
+    assert read_dataset(str(tmp_path / "a.npz"), DataConfig(fit="crop", size=6)).dropped == 1
+
+
+def test_names_of_raters_may_be_bytes(tmp_path):
+    np.savez(tmp_path / "a.npz", **tiny_arrays(6, size=8), rater_ids=np.array([b"a", b"b", b"c"]))
+    assert read_dataset(str(tmp_path / "a.npz")).raters == ("a", "b", "c")
+
+
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [
+        ("patient_ids", ["a", "", "b", "", "c", "d"]),
+        ("patient_ids", [1.0, float("nan"), 2.0, 3.0, 4.0, 5.0]),
+        ("case_ids", ["a", "b", "c", "d", "e", ""]),
+    ],
+)
+def test_cases_without_a_name_are_refused(column, values, tmp_path):
+    np.savez(tmp_path / "a.npz", **tiny_arrays(6, size=8), **{column: values})
+    with pytest.raises(DataError, match="a name or number for every case. Received: "):
+        read_dataset(str(tmp_path / "a.npz"))

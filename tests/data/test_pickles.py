@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from keras_proseg.data.formats.plain_pickle import PlainUnpickler, plain
-from keras_proseg.data.sources import read_dataset
+from keras_proseg.data.sources import read_dataset, verify_source
 from keras_proseg.errors import ProSegError
 
 ARRAYS = [
@@ -110,3 +110,11 @@ def test_nested_lists_are_not_made_into_arrays(tmp_path):
     path.write_bytes(pickle.dumps({"a": {"image": np.zeros((0, 3)), "masks": [np.eye(2)]}}))
     with pytest.raises(ProSegError, match="image must be not empty|buffer"):
         read_dataset(str(path))
+
+
+def test_items_without_a_scan_are_noted(tmp_path):
+    items = {f"n{k}": {"image": np.zeros((8, 8)), "masks": [np.eye(8)]} for k in range(3)}
+    (tmp_path / "x.pickle").write_bytes(pickle.dumps(items))
+    findings, dataset = verify_source(str(tmp_path / "x.pickle"))
+    assert len(set(dataset.patients.tolist())) == 3
+    assert sum("items without series_uid" in f.what for f in findings.items) == 1

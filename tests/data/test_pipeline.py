@@ -4,6 +4,7 @@ from dataclasses import replace
 import keras
 import numpy as np
 import pytest
+from tiny_data import tiny_arrays
 
 from keras_proseg.config import TrainConfig
 from keras_proseg.data import pipeline
@@ -166,3 +167,27 @@ def test_augmentation_off_gives_the_raw_cases(reader):
     rows = reader.indices(0)
     np.testing.assert_array_equal(batch["image"], reader.dataset.images[rows])
     np.testing.assert_array_equal(batch["masks"], reader.dataset.masks[rows])
+
+
+def test_intensities_move_by_the_images_own_spread_about_its_mean():
+    image = np.random.default_rng(0).normal(5, 1, (4, 9, 9, 1)).astype("float32")
+    rest = {"masks": np.ones((4, 1, 9, 9, 1), "uint8"), "annotated": np.ones((4, 1), bool)}
+    rest |= draw_augmentation([0], 4, 9, 9, "quarter", 0.0)
+    changed, axes = augment(rest | {"image": image})["image"], (1, 2, 3)
+    spread = image.std(axes)
+    shift = rest["shift"].ravel() * spread
+    np.testing.assert_allclose(changed.mean(axes), image.mean(axes) + shift, rtol=1e-4)
+    np.testing.assert_allclose(changed.std(axes), spread * rest["gain"].ravel(), rtol=1e-4)
+    draws = draw_augmentation([0], 400, 9, 9, "quarter", 0.0)
+    for name, mean in (("gain", 1), ("shift", 0)):  # each image has its own
+        assert draws[name].mean() == pytest.approx(mean, abs=0.02)
+        assert draws[name].std() == pytest.approx(0.1, abs=0.015)
+
+
+def test_order_and_augmentation_follow_seed_and_step():
+    dataset = Dataset.from_arrays(**tiny_arrays(6, size=8))
+    one, two = (BatchReader(dataset, TrainConfig(seed=seed)) for seed in (1, 2))
+    turns = [r.augmentation(k)["transform"] for r, k in ((one, 0), (one, 1), (two, 0))]
+    assert (turns[0] != turns[1]).any()
+    assert (turns[0] != turns[2]).any()
+    assert any((one.indices(k) != two.indices(k)).any() for k in range(3))

@@ -62,7 +62,7 @@ def test_a_training_on_it_knows_the_scale_of_its_images(prepared, dataset, tmp_p
     config = training.train(source, tmp_path / "run", lambda line: None).train_config()
     assert (config.spacing, config.fit, config.size) == (None, "crop", 27)
     with pytest.raises(UsageError, match="`size` must be 27, as .* Received: 32"):
-        training.train(source, tmp_path / "other", size=32)
+        training.train(source, tmp_path / "other", fit="crop", size=32)
     assert not (tmp_path / "other").exists()
     for command in (read_dataset, verify_source):
         with pytest.raises(UsageError, match="`spacing` must be None, as of the data"):

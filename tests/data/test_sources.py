@@ -1,14 +1,21 @@
 """Every source becomes the same cases; what is wrong is named, all of it at once."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import source_files as files
 from PIL import Image
+from tiny_data import tiny_arrays
 
+from keras_proseg import Dataset, train
 from keras_proseg.config import DataConfig, TrainConfig
 from keras_proseg.data.findings import DataError
+from keras_proseg.data.places import Place, Volume
+from keras_proseg.data.records import natural, split_of
 from keras_proseg.data.sources import load_dataset, read_dataset, verify_source
 from keras_proseg.errors import ProSegError, UsageError
+from keras_proseg.scoring import cases_of
 
 WRITERS = {
     "png": files.write_png,
@@ -294,3 +301,105 @@ def test_an_npz_whose_header_lies_is_refused(tmp_path, arrays):
     (tmp_path / "x.npz").write_bytes(whole.replace(b"'<f4'", b"'<f2'"))  # half of the bytes
     with pytest.raises(ProSegError, match="whole .npz"):
         read_dataset(str(tmp_path / "x.npz"))
+
+
+def one_case(root, image, mask):
+    files.save_nifti(root / "c" / "image.nii", image)
+    files.save_nifti(root / "c" / "mask-ann.nii", mask)
+    return str(root)
+
+
+def test_padding_is_the_darkest_of_each_channel(tmp_path):
+    image = np.arange(64.0).reshape(8, 8).astype("float32") - 1000
+    files.save_nifti(tmp_path / "c" / "image-ct.nii", image)
+    files.save_nifti(tmp_path / "c" / "image-pet.nii", image + 1005)
+    files.save_nifti(tmp_path / "c" / "mask-ann.nii", np.eye(8, dtype=np.uint8))
+    dataset = read_dataset(str(tmp_path), DataConfig(fit="crop", size=10))
+    assert dataset.images[0, 0, 0].tolist() == [-1000, 5]
+    assert dataset.images[0, 1, 2].tolist() == [-999, 6]
+
+
+def test_an_outline_beyond_the_crop_is_named(tmp_path):
+    mask = np.zeros((16, 16), np.uint8)
+    mask[:2, :2] = 1
+    source = one_case(tmp_path, np.zeros((16, 16), "float32"), mask)
+    findings, _ = verify_source(source, DataConfig(fit="crop", size=8))
+    assert any("1 outlines vanish by --fit crop" in f.what for f in findings.items)
+
+
+def test_channels_are_known_by_their_names(tmp_path):
+    for case, names in (("a", ("t1", "t2")), ("b", ("t1", "t2")), ("c", ("flair", "t1"))):
+        for name in names:
+            files.save_nifti(tmp_path / case / f"image-{name}.nii", np.zeros((8, 8), "float32"))
+        files.save_nifti(tmp_path / case / "mask-ann.nii", np.eye(8, dtype=np.uint8))
+    with pytest.raises(DataError, match=r"c: images image-flair, image-t1 where most cases have"):
+        read_dataset(str(tmp_path))
+
+
+def test_slices_are_of_a_patient_in_either_case_of_the_word(content, tmp_path):
+    root = files.write_hdf5(tmp_path, content)
+    for number, path in enumerate(sorted(root.rglob("*.h5"))):
+        path.rename(root / f"P0{number // 2}_Slice0{number}.h5")
+    dataset = read_dataset(str(root))
+    assert sorted(set(dataset.patients.tolist())) == ["P00", "P01", "P02"]
+    for number, path in enumerate(sorted(root.glob("*.h5"))):
+        path.rename(root / f"{number}.h5")
+    findings, _ = verify_source(str(root))
+    assert any("6 slices of as many patients" in f.what for f in findings.items)
+
+
+def test_images_of_other_depths_are_noted(content, tmp_path):
+    root = files.write_png(tmp_path, content)
+    Image.fromarray(np.full((32, 32), 40000, np.uint16)).save(root / "case3" / "image.png")
+    findings, _ = verify_source(str(root))
+    assert any("images of uint16 and uint8" in f.what for f in findings.items)
+
+
+def test_names_that_count_alike_are_in_one_order():
+    assert sorted(["r10", "r2", "a", "r02"], key=natural) == ["a", "r02", "r2", "r10"]
+    assert natural("01") != natural("1")
+    found = [split_of(name) for name in ("Valid", "validation", "training", "testing", "case1")]
+    assert found == ["val", "val", "train", "test", None]
+
+
+@pytest.mark.parametrize("name", ["./x", "x/", "../x", "a//b"])
+def test_case_ids_that_are_no_plain_paths_are_refused(name, content, tmp_path):
+    path = files.write_manifest(tmp_path, content)
+    path.write_text(path.read_text().replace("case3,", f"{name},", 4))
+    with pytest.raises(DataError, match="is no plain path"):
+        read_dataset(str(path))
+
+
+@pytest.mark.parametrize(
+    "setting", [{"limit": 3}, {"min_raters": 1}, {"unit": "volumes"}, {"images": "ct"}]
+)
+def test_settings_of_lidc_are_of_lidc_only(setting, tiny_npz, arrays):
+    (name,) = setting
+    with pytest.raises(UsageError, match=f"`{name}` must be left out: it is a setting of lidc"):
+        read_dataset(str(tiny_npz), DataConfig(**setting))
+    with pytest.raises(UsageError, match=f"`{name}` must be left out"):
+        train(Dataset.from_arrays(**arrays), **setting)
+
+
+def test_verify_sees_raters_and_slices_as_they_are_asked_for(tiny_npz, tmp_path):
+    config = DataConfig(rater_order="area", slices="drawn")
+    _, dataset = verify_source(str(tiny_npz), config)
+    assert dataset.raters == ("rank1", "rank2", "rank3")
+    np.savez(
+        tmp_path / "x.npz", images=np.zeros((3, 8, 8, 1)), masks=np.zeros((3, 1, 8, 8), "uint8")
+    )
+    findings, _ = verify_source(str(tmp_path / "x.npz"), config)
+    assert [f.remedy for f in findings.fatal] == ["choose --slices all, or look at the masks"]
+
+
+def test_splits_follow_the_seed(tiny_npz):
+    sides = {tuple(load_dataset(str(tiny_npz), TrainConfig(seed=s)).split) for s in range(4)}
+    assert len(sides) > 1
+
+
+def test_slices_of_a_ct_are_cases_of_their_own():
+    volume, places = Volume("x", "dicom", (4, 32, 32), "x"), np.empty(4, object)
+    places[:] = [Place(volume, index, (32, 32)) for index in range(4)]
+    dataset = Dataset.from_arrays(**tiny_arrays(4), places=places)
+    assert cases_of(dataset, True) == [[0, 1, 2, 3]]
+    assert cases_of(replace(dataset, image_kind="ct"), True) == [[0], [1], [2], [3]]

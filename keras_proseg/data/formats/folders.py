@@ -1,6 +1,7 @@
 """Folders with one folder per case: `image`, `mask-RATER` (PNG, NIfTI, npy), and QUBIQ's names."""
 
 import re
+from collections import Counter
 from pathlib import Path
 
 from keras_proseg.data.findings import Findings
@@ -35,11 +36,28 @@ def find_rows(root: str | Path, findings: Findings) -> list[Row]:
             rows += _case_rows(case, case.relative_to(root).as_posix(), split, findings)
     if not any(row.mask for row in rows):
         findings.add("no case with an image and a mask", f"expected {LAYOUT}")
+    _check_channels(rows, root, findings)
     sides = {row.split is None for row in rows}
     if len(sides) > 1:
         text = "some cases lie in split folders and some beside them"
         findings.add(text, "put every case in a split folder, or none")
     return rows
+
+
+def _check_channels(rows: list[Row], root: Path, findings: Findings) -> None:
+    """Channels are known by their names: another set of them is another image."""
+    by_case = {row.case: tuple(map(_stem, row.images)) for row in rows}
+    if not by_case:
+        return
+    usual = Counter(by_case.values()).most_common(1)[0][0]
+    for case, names in by_case.items():
+        if names != usual:
+            text = f"images {', '.join(names)} where most cases have {', '.join(usual)}"
+            findings.add(text, "give every case the same channels, image-NAME", root / case)
+
+
+def _stem(path: Path) -> str:
+    return path.name[: -len(kind_of(path) or "")]
 
 
 def _subfolders(folder: Path) -> list[Path]:
@@ -49,7 +67,7 @@ def _subfolders(folder: Path) -> list[Path]:
 
 def _case_rows(folder: Path, case: str, split: str | None, findings: Findings) -> list[Row]:
     files = sorted((p for p in folder.iterdir() if p.is_file()), key=lambda p: natural(p.name))
-    named = [(path, path.name[: -len(kind_of(path) or "")]) for path in files if kind_of(path)]
+    named = [(path, _stem(path)) for path in files if kind_of(path)]
     images = tuple(path for path, stem in named if IMAGE.fullmatch(stem))
     masks = [(path, found) for path, stem in named if (found := _mask(stem))]
     known = {*images, *(path for path, _ in masks)}

@@ -1,6 +1,7 @@
 """HDF5 in the layout of the NPC release (MMIS-2024): one file a case, `t1`, `label_a1` ..."""
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from keras_proseg.errors import ProSegError, reason_of, require
 
 CHANNELS = ("t1", "t1c", "t2")
 LABEL = re.compile(r"label_(?P<rater>a\d+)")
-SLICE = re.compile(r"(?P<patient>.*\d.*?)[_-](?:slice|z)?[_-]?\d+")
+SLICE = re.compile(r"(?P<patient>.*\d.*?)[_-](?:slice|z)?[_-]?\d+", re.IGNORECASE)
 LAYOUT = (
     "training_2d/*.h5, validation/*.h5 and testing/*.h5 with t1, t1c, t2 and label_a1, label_a2 ..."
 )
@@ -35,11 +36,16 @@ def read_hdf5(root: str | Path, findings: Findings) -> Iterator[Record]:
     root = Path(root)
     remedy = f"mend the file, or leave it out; expected {LAYOUT}"
     files = sorted([*root.glob("*.h5"), *root.glob("*/*.h5")], key=lambda p: natural(str(p)))
+    slices: Counter[str] = Counter()
     for path in files:
         split = split_of(path.parent.name) if path.parent != root else None
         record = findings.attempt(remedy, _read, path, root, split, file=path)
         if record is not None:
+            slices.update([record.patient] if record.volume.flat else [])
             yield record
+    if len(slices) > 1 and slices.most_common(1)[0][1] == 1:
+        text = f"{len(slices)} slices of as many patients: no two names say that they are of one"
+        findings.note(text, "name files PATIENT_slice1.h5, PATIENT_slice2.h5 ...", root)
 
 
 def _read(path: Path, root: Path, split: str | None) -> Record:

@@ -31,6 +31,9 @@ def read_pickle(path: str | Path, findings: Findings) -> Iterator[Record]:
     while items:
         name = next(iter(items))
         item = items.pop(name)  # a gigabyte pickle is not held twice
+        if isinstance(item, dict) and "series_uid" not in item:
+            text = "items without series_uid: each counts as a patient of its own"
+            findings.note(text, "give every item the series_uid of its scan", path)
         record = findings.attempt(remedy, _record, path, str(name), item, file=f"{path}: {name}")
         if record is not None:
             yield record

@@ -79,7 +79,7 @@ class PlainUnpickler(pickle.Unpickler):
         maker = MAKERS.get((own, name)) if inner == (own != module) else None
         if maker is None:
             raise pickle.UnpicklingError(f"{module}.{name}, which is neither array nor container")
-        # A function of its own for each: a pickle may set the attributes of what it is given.
+        # A new function for each lookup: a pickle can set attributes on it, which must not leak.
         return lambda *arguments: maker(*arguments)
 
     def persistent_load(self, pid: Any) -> Any:
