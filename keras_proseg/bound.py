@@ -118,7 +118,7 @@ def _terms_of_draw(
     dice = obj.soft_dice_loss(part.masks, answer, model.settings.dice_background)
     return {
         "answer": answer,
-        "nll_mask": part.mean(obj.bernoulli_nll(part.masks, logits)),
+        "nll_mask": part.mean(_or_nan(part.masks, obj.bernoulli_nll(part.masks, logits))),
         "nll_image": part.mean(_nll_image(model, part.image, z)),
         "nll_rater": part.mean(_nll_rater(model, tau, part.chosen)),
         "dice_loss": part.mean(dice),
@@ -163,6 +163,13 @@ def _nll_image(model: "ProSeg", image: Any, z: Any) -> Any:
     target = ops.repeat(model.scaling(image), maps, axis=0)
     nll = obj.gaussian_nll(target, cropped(mean, image), model.settings.image_scale)
     return ops.reshape(nll, (batch, maps))
+
+
+def _or_nan(masks: Any, values: Any) -> Any:
+    """`values` (B, M), not a number where a mask is not within 0 to 1: such a step is skipped."""
+    axes = (2, 3, 4)
+    good = (ops.min(masks, axis=axes) >= 0) & (ops.max(masks, axis=axes) <= 1)
+    return ops.where(good, values, float("nan"))
 
 
 def _nll_rater(model: "ProSeg", tau: Any, chosen: Any) -> Any:

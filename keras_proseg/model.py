@@ -18,6 +18,7 @@ from keras import ops
 from keras_proseg import objective as obj
 from keras_proseg.bound import elbo_terms
 from keras_proseg.config import ModelConfig, model_config, of_saved, to_dict
+from keras_proseg.errors import UsageError
 from keras_proseg.graphs import Graphs
 from keras_proseg.imagenet import encoder_weights
 from keras_proseg.layers import efficientnet
@@ -32,6 +33,9 @@ from keras_proseg.optimizers import make_optimizer
 from keras_proseg.sampling import answers, drawing, passes, preferences
 from keras_proseg.trainers import JIT_COMPILE, NonFiniteGuard, TrainStep, spread_operations
 
+NETWORKS = (
+    "backbone", "preference", "classifier", "ambiguity", "mask_decoder", "image_decoder",
+)  # fmt: skip
 TERMS = ("nll_mask", "nll_image", "nll_rater", "kl_tau", "kl_z", "dice_loss", "energy_score")
 
 
@@ -191,7 +195,8 @@ class ProSeg(TrainStep, keras.Model):
     def record(self, terms: obj.ElboTerms, loss: Any, good: Any = True) -> dict[str, Any]:
         """Updates the trackers with one batch unless it was not finite; returns their values."""
         values = [loss, ops.mean(terms.elbo()), *(ops.mean(getattr(terms, n)) for n in TERMS)]
-        weight = ops.cast(good, "float32")
+        # By images: the last batch of an epoch may be a short one.
+        weight = ops.cast(good, "float32") * ops.cast(ops.shape(terms.kl_z)[0], "float32")
         for tracker, value in zip(self.trackers, values, strict=True):
             # 0 * nan is nan: the value itself must go.
             tracker.update_state(ops.where(good, value, 0.0), sample_weight=weight)
@@ -234,7 +239,14 @@ class ProSeg(TrainStep, keras.Model):
             x: batches {image, masks, annotated}, as `elbo_terms` takes them.
             callbacks: Keras' own.
             **kwargs: of Keras' `fit`.
+
+        Raises:
+            UsageError: targets or weights, which a bound has none of.
+            ProSegError: a batch of another shape, or steps that stay non-finite.
         """
+        for name in ("y", "sample_weight", "class_weight"):
+            if kwargs.get(name) is not None:
+                raise UsageError(f"`{name}` must be left out: x holds all. Received: {name}")
         given = callbacks if isinstance(callbacks, (list, tuple)) else [callbacks]
         callbacks = [c for c in given if c] + [NonFiniteGuard(self.settings.max_bad_steps)]
         return super().fit(x, callbacks=callbacks, **kwargs)
@@ -243,16 +255,24 @@ class ProSeg(TrainStep, keras.Model):
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "ProSeg":
         """A model with the settings of `get_config` and random weights, as others are to come."""
         config = config | {"config": of_saved(config["config"])}
-        return cls(**config, load_encoder=False)
+        frozen = config.pop("frozen", [])
+        model = cls(**config, load_encoder=False)
+        for name in frozen:
+            getattr(model, name).trainable = False
+        return model
 
     def get_config(self) -> dict[str, Any]:
-        """The settings as plain values."""
-        return {"name": self.name, "seed": self.seed, "config": to_dict(self.settings)}
+        """The settings as plain values, and which networks are frozen."""
+        frozen = [name for name in NETWORKS if not getattr(getattr(self, name), "trainable", True)]
+        settings = {"seed": self.seed, "config": to_dict(self.settings), "frozen": frozen}
+        return {"name": self.name, **settings}
 
     def get_compile_config(self) -> dict[str, Any] | None:
         """The optimizer, which is all of `compile` that a file keeps; None before that."""
         if not self.compiled:
             return None
+        if not self.optimizer.built:  # else its state would be looked for in the file in vain
+            self.optimizer.build(self.trainable_variables)
         return {"optimizer": keras.saving.serialize_keras_object(self.optimizer)}
 
     def compile_from_config(self, config: dict[str, Any]) -> None:

@@ -29,8 +29,8 @@ class KernelMuon(keras.optimizers.Muon):
     def zeropower_via_newtonschulz5(self, x: Any, steps: int) -> Any:
         """The orthogonal matrix near kernel x, as a kernel.
 
-        Every step multiplies the matrix by a polynomial of its Gram matrix. The short sides'
-        products are multiplied up first, so that the long side is met twice in all.
+        Every step multiplies the matrix by a polynomial of its Gram matrix. These small matrices
+        are multiplied together first, so that the tall one is used in two products only.
         """
         matrix = ops.reshape(x, (-1, x.shape[-1]))
         if matrix.shape[0] < matrix.shape[1]:

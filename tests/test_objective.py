@@ -93,3 +93,34 @@ def test_energy_score_is_least_for_the_distribution_of_the_masks():
 
     scores = {share: expected_score(share) for share in (0.0, 0.25, 0.5, 0.75, 1.0)}
     assert min(scores, key=scores.get) == 0.5
+
+
+def test_means_are_over_classes_and_channels_too():
+    config = ModelConfig(num_classes=3, image_channels=2, nll_weight=2.0, image_weight=0.5)
+    image = 32 * obj.LOG_2PI / 2 + 32.0
+    terms = obj.ElboTerms(48.0, image, 0.0, 0.0, 0.0, 0.0, 0.0, 16.0, 4.0)
+    assert float(obj.objective(terms, config)) == pytest.approx(2.0 + 0.5, rel=1e-5)
+
+
+def test_each_weight_is_of_its_own_term():
+    config = ModelConfig(image_decoder="none", rater_weight=2.0, beta_tau=0.1)
+    terms = obj.ElboTerms(0.0, 0.0, 3.0, 5.0, 0.0, 0.0, 0.0, 16.0, 4.0)
+    assert float(obj.objective(terms, config)) == pytest.approx(2 * 3 + 0.1 * 5)
+
+
+def test_energy_score_of_three_draws_takes_half_the_mean_of_their_pairs():
+    draws = RNG.uniform(0, 1, (3, 2, 3, 8, 8, 1)).astype("float32")
+    mask = RNG.integers(0, 2, draws[0].shape).astype("float32")
+    d = obj.soft_iou_distance
+    own = sum(d(draws[a], draws[b]) for a, b in ((0, 1), (0, 2), (1, 2))) / 3
+    expected = sum(d(draw, mask) for draw in draws) / 3 - own / 2
+    np.testing.assert_allclose(obj.energy_score(mask, list(draws)), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "distance", [lambda a, b: obj.soft_dice_loss(a, b, False), obj.soft_iou_distance]
+)
+def test_distances_are_means_over_classes(distance):
+    a, b = RNG.integers(0, 2, (2, 2, 3, 8, 8, 2)).astype("float32")
+    each = [distance(a[..., k : k + 1], b[..., k : k + 1]) for k in (0, 1)]
+    np.testing.assert_allclose(distance(a, b), sum(each) / 2, rtol=1e-5)

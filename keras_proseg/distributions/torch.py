@@ -1,5 +1,6 @@
 """The distributions over torch.distributions."""
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -64,6 +65,9 @@ class DiagonalNormal:
         return self._dist.mean
 
 
+_LENT = threading.RLock()  # by one thread at a time
+
+
 def standard_normal(shape: Any, seed: Any) -> Any:
     """Draws N(0, 1) of `shape`; equal for equal seeds."""
     zero, one = convert_to_tensor(0.0), convert_to_tensor(1.0)
@@ -77,6 +81,6 @@ def _seeded(seed: Any) -> Iterator[None]:
     words = np.asarray(convert_to_numpy(seed)).astype(np.uint32)
     # torch's generator on the CPU reads 32 bits of its seed: both words must be mixed into them.
     state = np.random.SeedSequence(words.tolist()).generate_state(1)[0]
-    with torch.random.fork_rng():
+    with _LENT, torch.random.fork_rng():
         torch.manual_seed(int(state))
         yield

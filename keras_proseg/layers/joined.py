@@ -18,9 +18,9 @@ def join(coarse: Any, fine: Any) -> Any:
 def conv_of_joined(kernel: Any, coarse: Any, fine: Any) -> Any:
     """The convolution of `join(coarse, fine)` with `kernel` (3 or 1, 3 or 1, F + G, N), "same".
 
-    Four pixels of the doubled map are one of `coarse`: of the 3x3 taps that a pixel meets there
-    2x2 differ, so that a transposed convolution with kernels of 4x4 needs 16 products where the
-    doubled map takes 36.
+    Each coarse pixel appears four times in the doubled map, so the 3x3 taps of a pixel fall on only
+    2x2 different coarse pixels: a transposed convolution with kernels of 4x4 needs 16 products
+    where the doubled map takes 36.
     """
     filters = coarse.shape[-1]
     of_coarse, of_fine = kernel[:, :, :filters], kernel[:, :, filters:]

@@ -4,6 +4,8 @@ An image's answer never depends on what else is in its batch: draws are shared b
 They take turns at the image and its mirrored views (`views` of the settings).
 """
 
+import math
+import numbers
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -43,13 +45,14 @@ def sample(
 
     Raises:
         ProSegError: an image of a wrong shape or not finite.
-        UsageError: an unknown rater, `num_samples` below 1, `seed` below 0.
+        UsageError: an unknown rater, `num_samples` below 1, `seed` below 0, or a scale that is
+            not finite.
     """
     images, single = _as_batch(model, image)
-    if num_samples < 1:
-        raise UsageError(f"`num_samples` must be at least 1. Received: {num_samples}")
-    if seed is not None and seed < 0:
-        raise UsageError(f"`seed` must be at least 0. Received: {seed}")
+    _check_whole("num_samples", num_samples, 1)
+    if seed is not None:
+        _check_whole("seed", seed, 0)
+    _check_scale(ambiguity_scale)
     seed = _next_seed(model) if seed is None else int(seed)
     rater_ids, tau = draw_preferences(model, rater, len(images), num_samples, seed)
     samples = decode_draws(model, images, rater_ids, tau, seed, ambiguity_scale)
@@ -73,10 +76,11 @@ def predict_rater(
 
     Raises:
         ProSegError: an image of a wrong shape or not finite.
-        UsageError: an unknown rater, or none.
+        UsageError: an unknown rater, or none; a scale that is not finite.
     """
     if rater is None:
         raise UsageError(f"`rater` must be one of {', '.join(model.raters)}. Received: None")
+    _check_scale(ambiguity_scale)
     images, single = _as_batch(model, image)
     draws = model.settings.mean_samples
     ids, tau = draw_preferences(model, rater, len(images), draws, FIXED_SEED)
@@ -102,6 +106,18 @@ def uncertainty(model: "ProSeg", image: Any) -> dict[str, np.ndarray]:
     maps = law_of_total_variance(*model.rater_moments(images))
     arrays = {name: ops.convert_to_numpy(value) for name, value in maps.items()}
     return {name: value[0] if single else value for name, value in arrays.items()}
+
+
+def _check_whole(name: str, value: Any, least: int) -> None:
+    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    if not whole or value < least:
+        text = f"`{name}` must be a whole number of at least {least}."
+        raise UsageError(f"{text} Received: {value!r}")
+
+
+def _check_scale(scale: Any) -> None:
+    if not isinstance(scale, numbers.Real) or not math.isfinite(scale):
+        raise UsageError(f"`ambiguity_scale` must be finite. Received: {scale!r}")
 
 
 def _as_batch(model: "ProSeg", image: Any) -> tuple[np.ndarray, bool]:

@@ -1,4 +1,4 @@
-"""Draws of many images in passes of bounded memory; what else is in a pass changes no answer."""
+"""Draws for many images in passes of bounded memory; an image's draws depend on itself alone."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any

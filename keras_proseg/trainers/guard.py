@@ -34,6 +34,7 @@ class NonFiniteGuard(keras.callbacks.Callback):
         bad = int(ops.convert_to_numpy(self.model.bad_steps))
         if bad >= self.limit:
             raise ProSegError(
-                "The loss must be finite: lower the learning rate or look at the images' range. "
+                "The loss must be finite: masks are 0 to 1; lower the learning rate, or look at "
+                "the images' range. "
                 f"Received: {bad} non-finite steps in a row"
             )

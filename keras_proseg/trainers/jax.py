@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import keras
 
 from keras_proseg.backends import check_devices
+from keras_proseg.batch import batch_of
 
 State = tuple[Any, Any, Any, Any]  # trainable, other, optimizer's and metrics' variables
 # Without it JAX would run, and compile, one operation at a time.
@@ -63,7 +64,7 @@ class TrainStep:
     def train_step(self: Any, state: State, batch: Any) -> tuple[dict[str, Any], State]:
         """Takes a batch {image, masks, annotated}; returns the trackers and the new state."""
         trainable, other, optimizer, metrics = state
-        batch, _, _ = keras.utils.unpack_x_y_sample_weight(batch)
+        batch = batch_of(self, batch)
         step = jax.value_and_grad(self._loss_and_aux, has_aux=True)
         (_, (terms, loss, other)), gradients = step(trainable, other, optimizer, batch)
         good = jnp.isfinite(loss)
@@ -79,7 +80,7 @@ class TrainStep:
     def test_step(self: Any, state: Any, batch: Any) -> tuple[dict[str, Any], Any]:
         """The same trackers, without a step and with latents of a fixed seed."""
         trainable, other, metrics = state
-        batch, _, _ = keras.utils.unpack_x_y_sample_weight(batch)
+        batch = batch_of(self, batch)
         with keras.StatelessScope(self._mapping(trainable, other, metrics)) as scope:
             logs = self.record(*self.compute_terms_and_loss(batch, training=False))
             metrics = _current(scope, self.metrics_variables)

@@ -10,6 +10,7 @@ import keras
 import tensorflow as tf
 
 from keras_proseg.backends import check_devices
+from keras_proseg.batch import batch_of
 from keras_proseg.trainers.tensorflow_adam import Adam as Adam
 
 ZERO = tf.UnconnectedGradients.ZERO
@@ -84,7 +85,7 @@ class TrainStep:
 
     def train_step(self: Any, batch: Any) -> dict[str, Any]:
         """Takes a batch {image, masks, annotated}; returns the trackers."""
-        batch, _, _ = keras.utils.unpack_x_y_sample_weight(batch)
+        batch = batch_of(self, batch)
         weights = self.trainable_variables
         with tf.GradientTape() as tape:
             terms, loss = self.compute_terms_and_loss(batch, training=True)
@@ -99,7 +100,7 @@ class TrainStep:
 
     def test_step(self: Any, batch: Any) -> dict[str, Any]:
         """The same trackers, without a step and with latents of a fixed seed."""
-        batch, _, _ = keras.utils.unpack_x_y_sample_weight(batch)
+        batch = batch_of(self, batch)
         return self.record(*self.compute_terms_and_loss(batch, training=False))
 
     def sync_state(self: Any) -> None:

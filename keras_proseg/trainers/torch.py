@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import torch
 
+from keras_proseg.batch import batch_of
 from keras_proseg.errors import UsageError
 
 # Here it means torch.compile, which this step has not been run under.
@@ -51,7 +52,7 @@ class TrainStep:
 
     def train_step(self: Any, batch: Any) -> dict[str, Any]:
         """Takes a batch {image, masks, annotated}; returns the trackers."""
-        batch, _, _ = keras.utils.unpack_x_y_sample_weight(batch)
+        batch = batch_of(self, batch)
         self.zero_grad()
         terms, loss = self.compute_terms_and_loss(batch, training=True)
         self.optimizer.scale_loss(loss).backward()
@@ -68,7 +69,7 @@ class TrainStep:
 
     def test_step(self: Any, batch: Any) -> dict[str, Any]:
         """The same trackers, without a step and with latents of a fixed seed."""
-        batch, _, _ = keras.utils.unpack_x_y_sample_weight(batch)
+        batch = batch_of(self, batch)
         with torch.no_grad():
             return self.record(*self.compute_terms_and_loss(batch, training=False))
 

@@ -88,3 +88,17 @@ def test_unknown_stride_is_refused():
 
 def test_no_image_decoder():
     assert make_image_decoder(ModelConfig(image_decoder="none")) is None
+
+
+def test_a_window_is_about_its_centre():
+    layer = IntensityScaling(IntensityConfig("window", center=20.0, width=400.0))
+    image = np.array([-100, 100, 1000, -1000], "int16").reshape(1, 1, 4, 1)
+    np.testing.assert_allclose(np.ravel(layer(image)), [-0.6, 0.4, 1, -1], rtol=1e-6)
+
+
+@pytest.mark.parametrize("backbone", ["light", "resnet34"])
+@pytest.mark.parametrize("shortcut", ["mean", "first"])
+def test_every_block_has_the_shortcut_asked_for(backbone, shortcut):
+    stages = make_backbone(ModelConfig(backbone=backbone, shortcut=shortcut)).stages
+    blocks = [block for stage in stages for block in stage if hasattr(block, "of_mean")]
+    assert {block.of_mean for block in blocks} == {shortcut == "mean"}

@@ -1,3 +1,5 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import keras
 import numpy as np
 import pytest
@@ -174,9 +176,9 @@ def test_unknown_raters(rater):
 
 def test_bad_calls():
     model, image = tiny(), batch(2)["image"]
-    with pytest.raises(UsageError, match="num_samples"):
+    with pytest.raises(UsageError, match="`num_samples` must be a whole number of at least 1"):
         model.sample(image, 0, 0)
-    with pytest.raises(UsageError, match="`seed` must be at least 0. Received: -1"):
+    with pytest.raises(UsageError, match="`seed` must be a whole number .* Received: -1"):
         model.sample(image, seed=-1)
     with pytest.raises(UsageError, match="name 2 raters"):
         model.sample(image, ["ann"])
@@ -197,3 +199,67 @@ def test_a_rater_in_text_is_a_name_first_and_else_an_index():
     for rater in ("3", "²", "-1", "", True, 1.0, np.array(1.5)):
         with pytest.raises(UsageError, match="`rater` must be one of 01, 2, 0 or 0 to 2"):
             named_by_numbers.rater_index(rater)
+
+
+def test_one_diverse_sample_is_of_any_rater():
+    model = tiny()
+    assert {draw_preferences(model, None, 1, 1, seed)[0].item() for seed in range(20)} == {0, 1, 2}
+
+
+def test_raters_take_turns_in_another_order_than_views():
+    ids = draw_preferences(tiny(), None, 1, 30, seed=0)[0][0]
+    assert len({tuple(ids[k : k + 3].tolist()) for k in range(0, 30, 3)}) > 1
+
+
+def test_the_prior_draws_flat_tau_and_the_classifier_names_the_rater():
+    model = tiny(diverse="prior", preference_start=(1.0, 1.0))
+    ids, tau = draw_preferences(model, None, 1, 4000, seed=3)
+    logits = keras.ops.convert_to_numpy(model.classifier(tau[0]))
+    named = (np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)).mean(axis=0)
+    found = np.bincount(ids[0], minlength=3) / 4000
+    np.testing.assert_allclose(found, named, atol=4 * 0.5 / np.sqrt(4000))  # four standard errors
+    mean = keras.ops.convert_to_numpy(tau)[0].mean(axis=0)
+    np.testing.assert_allclose(mean, 1 / 6, atol=0.02)
+
+
+@pytest.mark.backend
+def test_each_draw_has_the_z_of_its_own_rater_in_every_view():
+    model, image = tiny(ambiguity_per_rater=True), batch(1)["image"][0]
+    ids = draw_preferences(model, None, 1, 6, seed=3)[0][0]
+    samples = model.sample(image, None, 6, seed=3)
+    for rater in range(3):
+        own = model.sample(image, rater, 6, seed=3)
+        np.testing.assert_allclose(samples[ids == rater], own[ids == rater], atol=1e-5)
+
+
+@pytest.mark.backend
+def test_equal_seeds_are_equal_draws_in_many_threads():
+    model, image = tiny(depth=2, ambiguity_stride=4, views=1), batch(1)["image"][0]
+
+    def draw(seed):
+        return model.sample(image, None, 4, seed=seed)
+
+    expected = [draw(seed) for seed in range(24)]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(draw, range(24)))
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("change", [{"num_samples": 2.5}, {"num_samples": "3"}, {"seed": 1.7},
+                                    {"ambiguity_scale": float("nan")}])  # fmt: skip
+def test_numbers_of_another_kind_are_refused(change):
+    (name,) = change
+    with pytest.raises(UsageError, match=f"`{name}` must be .* Received"):
+        tiny().sample(batch(1)["image"][0], **change)
+    if name == "ambiguity_scale":
+        with pytest.raises(UsageError, match="finite"):
+            tiny().predict_rater(batch(1)["image"][0], 0, **change)
+
+
+def test_the_standard_deviation_of_z_starts_as_asked():
+    for scale in (0.3, 1.0):
+        model = tiny(ambiguity_start_scale=scale)
+        q_z = model.ambiguity.q_z(model.encode(batch(1)["image"] * 0)[1])
+        mean = q_z.mean()
+        found = keras.ops.convert_to_numpy(q_z.sample(keras.ops.ones(mean.shape)) - mean)
+        assert found.mean() == pytest.approx(scale, rel=0.1)

@@ -1,5 +1,6 @@
 import math
 import re
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -195,3 +196,79 @@ def test_one_batch_by_itself_is_a_step():
     logs = model.train_on_batch(batch(), return_dict=True)
     assert np.isfinite(logs["loss"])
     assert model.steps_done == 1
+
+
+def test_clipping_and_decay_are_of_the_optimizers_they_are_meant_for():
+    parts = make_optimizer(TrainConfig(weight_decay=0.03, clip=0.7), True).optimizers
+    assert {part.global_clipnorm for part in parts} == {0.7}
+    others = {part.name: part.weight_decay for part in parts if part.weight_decay != 0.03}
+    assert others == {PREFERENCE_NAME: None}
+
+
+def test_the_rate_moves_with_every_step_of_a_fit():
+    network = SimpleNamespace(name="network_adam", learning_rate=None)
+    optimizer = SimpleNamespace(optimizers=[network])
+    schedule = WarmupCosine(TrainConfig(learning_rate=1.0, warmup=0), Plan(4, 4), 1)
+    schedule.set_model(SimpleNamespace(optimizer=optimizer, sync_state=lambda: None))
+    rates = []
+    for _ in range(3):
+        schedule.on_train_batch_begin(0)
+        rates.append(network.learning_rate)
+    np.testing.assert_allclose(rates, [(1 + math.cos(math.pi * k / 4)) / 2 for k in (1, 2, 3)])
+
+
+@pytest.mark.backend
+def test_masks_of_0_and_255_stop_the_training():
+    model, data = tiny(max_bad_steps=2), batch(2)
+    model.compile(**QUICK)
+    data["masks"] = 255 * data["masks"]
+    with pytest.raises(ProSegError, match="masks are 0 to 1"):
+        model.fit(Repeated(data, 2), verbose=0)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"masks": None}, "a dict of image, masks, annotated. Received: "),
+        ({"masks": np.zeros((2, 3, 32, 32), "uint8")}, r"masks must be \(B, R, H, W, K\) = "),
+        ({"masks": np.zeros((2, 2, 32, 32, 1), "uint8")}, r"\(any, 3, 32, 32, 1\)"),
+        ({"image": np.zeros((2, 32, 32, 3), "float32")}, r"image must be .*\(any, any, any, 1\)"),
+        ({"annotated": np.ones((2, 2), bool)}, r"annotated must be \(B, R\) = \(any, 3\)"),
+    ],
+)
+def test_batches_of_another_shape_are_one_line(change, message):
+    data = batch(2) | change
+    model = tiny()
+    model.compile(**QUICK)
+    with pytest.raises(ProSegError, match=message):
+        model.train_on_batch({name: value for name, value in data.items() if value is not None})
+
+
+def test_weights_of_samples_are_refused():
+    model, data = tiny(), batch(2)
+    model.compile(**QUICK)
+    with pytest.raises(UsageError, match="`sample_weight` must be left out"):
+        model.fit(data, sample_weight=np.ones(2), batch_size=2, verbose=0)
+    with pytest.raises(UsageError, match="targets or weights"):
+        model.train_on_batch(data, np.ones(2))
+
+
+@pytest.mark.backend
+def test_all_raters_are_annotated_by_default():
+    model, data = tiny(), batch(2)
+    model.compile(**QUICK)
+    whole = model.test_on_batch(data, return_dict=True)
+    del data["annotated"]
+    assert model.test_on_batch(data, return_dict=True) == whole
+
+
+@pytest.mark.backend
+def test_every_image_counts_alike_in_an_evaluation_whatever_its_batch():
+    model, data = tiny(), batch(3)
+    model.compile(**QUICK)
+    parts = [{name: column[k] for name, column in data.items()} for k in (slice(2), slice(2, 3))]
+    two, one = (model.test_on_batch(part, return_dict=True)["loss"] for part in parts)
+    model.reset_metrics()
+    together = model.evaluate(data, batch_size=2, verbose=0, return_dict=True)["loss"]
+    assert together == pytest.approx((2 * two + one) / 3, rel=1e-4)
+    assert abs(one / two - 1) > 1e-3

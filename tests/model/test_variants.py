@@ -7,6 +7,7 @@ from tiny_model import batch, tiny
 from keras_proseg import ModelConfig, ProSeg, UsageError
 from keras_proseg.config import TrainConfig, preset_configs
 from keras_proseg.layers.unet import ConvBlock
+from keras_proseg.model import NETWORKS
 from keras_proseg.objective import ElboTerms, objective
 
 VARIANTS = [
@@ -132,9 +133,34 @@ def test_without_an_image_decoder_the_image_adds_nothing_to_the_loss():
 @pytest.mark.parametrize(
     "settings", [{"backbone": "vgg"}, {"widht": 3}, {"width": 0}, {"raters": ["a", "a"]}]
 )
-def test_bad_settings(settings):
+def test_unknown_settings_and_values(settings):
     with pytest.raises(UsageError, match="Received: "):
         preset_configs("default", **settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"steps": 2.5}, "`steps` must be a whole number. Received: 2.5"),
+        ({"batch_size": "6"}, "`batch_size` must be a whole number. Received: '6'"),
+        ({"width": True}, "`width` must be a whole number. Received: True"),
+        ({"learning_rate": "fast"}, "`learning_rate` must be a number. Received: 'fast'"),
+        ({"augment": 1}, "`augment` must be true or false. Received: 1"),
+        ({"dicom": 7}, "`dicom` must be text. Received: 7"),
+        (
+            {"size": 200},
+            "`size` must come with `fit` crop or resample. Received: 200",
+        ),
+        ({"seed": 2**32}, "`seed` must be at most 4294967295. Received: 4294967296"),
+        ({"intensity": {"std": 0.0}}, "`std` must be above 0. Received: 0.0"),
+    ],
+)
+def test_settings_of_another_kind(settings, message):
+    with pytest.raises(UsageError, match=message):
+        preset_configs("default", **settings)
+
+
+def test_settings_out_of_range():
     with pytest.raises(UsageError, match="`ambiguity_temperature` must be above 0. Received: 0"):
         ModelConfig(ambiguity_temperature=0)
     for part in (0.0, 1.5):
@@ -193,3 +219,25 @@ def test_a_shortcut_starts_at_the_mean_of_pixels_or_at_their_first(shortcut):
 def test_levels_finer_than_z_can_be_narrower(settings, widths):
     model = ProSeg(raters=["a", "b"], **settings)
     assert [up.filters for up in model.backbone.ups] == widths
+
+
+@pytest.mark.backend
+@pytest.mark.parametrize("frozen", [("backbone",), NETWORKS])
+def test_what_is_frozen_stays_so_in_a_file(frozen, tmp_path):
+    model = tiny()
+    for name in frozen:
+        getattr(model, name).trainable = False
+    model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    assert len(again.trainable_variables) == len(model.trainable_variables)
+    assert len(again.trainable_variables) < len(tiny().trainable_variables)
+    assert not again.backbone.trainable
+
+
+def test_a_compiled_model_that_was_not_trained_is_saved_with_its_optimizer(tmp_path, recwarn):
+    model = tiny()
+    model.compile()
+    model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    assert len(again.optimizer.variables) == len(model.optimizer.variables) > 1
+    assert not [w for w in recwarn if "optimizer" in str(w.message)]

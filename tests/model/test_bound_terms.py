@@ -1,0 +1,97 @@
+"""Each term of the bound against a closed form, or against what must not change it."""
+
+import keras
+import numpy as np
+import pytest
+from scipy.special import digamma, gammaln
+from tiny_model import batch, tiny
+
+from keras_proseg.objective import ElboTerms
+
+numpy = keras.ops.convert_to_numpy
+TERMS = ("nll_mask", "nll_image", "nll_rater", "kl_tau", "kl_z", "dice_loss")
+
+
+def terms_of(model, data):
+    """The terms with the latents of a fixed seed, as NumPy."""
+    return ElboTerms(*map(numpy, model.elbo_terms(data, training=False)))
+
+
+def test_kl_of_z_is_that_of_a_gaussian_from_the_standard_one():
+    model, data = tiny(ambiguity_start_scale=0.5), batch()
+    _, heads = model.encode(data["image"])
+    q_z = model.ambiguity.q_z(heads)
+    mean = numpy(q_z.mean())
+    scale = numpy(q_z.sample(keras.ops.ones(mean.shape))) - mean
+    expected = ((mean**2 + scale**2 - 1) / 2 - np.log(scale)).sum(axis=(1, 2, 3, 4))
+    np.testing.assert_allclose(terms_of(model, data).kl_z, expected, rtol=1e-4)
+
+
+def test_kl_of_tau_is_that_of_a_dirichlet_from_the_flat_one():
+    model = tiny()
+    a = np.log1p(np.exp(numpy(model.preference.concentration).astype(float)))
+    total = a.sum(axis=1)
+    kl = gammaln(total) - gammaln(a).sum(axis=1) - gammaln(a.shape[1])
+    kl += ((a - 1) * (digamma(a) - digamma(total)[:, None])).sum(axis=1)
+    np.testing.assert_allclose(terms_of(model, batch()).kl_tau, kl.mean(), rtol=1e-3)
+
+
+def test_terms_are_means_over_draws():
+    still = {"preference_start": (1e4, 1e4), "ambiguity_start_scale": 1e-6}
+    one, two = (terms_of(tiny(draws_per_step=n, **still), batch()) for n in (1, 2))
+    for name in TERMS:
+        np.testing.assert_allclose(getattr(two, name), getattr(one, name), rtol=0.01)
+
+
+def test_each_draw_is_another_one():
+    one, two = (terms_of(tiny(draws_per_step=n), batch()) for n in (1, 2))
+    assert (one.nll_image != two.nll_image).all()
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_raters_of_a_step_are_the_annotated_ones(count):
+    """Of images with one rater each, more than one in a step are none more."""
+    data = batch(3) | {"annotated": np.eye(3, dtype=bool)}
+    some, every = (terms_of(tiny(raters_per_step=n), data) for n in (count, None))
+    for name in TERMS:
+        np.testing.assert_allclose(getattr(some, name), getattr(every, name), rtol=1e-4)
+
+
+def test_the_image_that_is_decoded_is_the_scaled_one():
+    data = batch(2)
+    models = [tiny(intensity={"mode": "divide", "scale": scale}) for scale in (1.0, 100.0)]
+    wide = data | {"image": 100 * data["image"]}
+    one, two = (terms_of(m, d).nll_image for m, d in zip(models, (data, wide), strict=True))
+    np.testing.assert_allclose(two, one, rtol=1e-4)
+
+
+def test_padding_is_no_part_of_a_term():
+    terms = terms_of(tiny(), batch(2, pixels=30))
+    assert terms.num_pixels == 900
+    assert np.isfinite(terms.nll_image).all()
+
+
+def test_z_of_each_rater_is_decoded_to_its_own_image():
+    model, data = tiny(ambiguity_per_rater=True), batch()
+    before = terms_of(model, data).nll_image[0]
+    data["image"][1:] *= 50
+    np.testing.assert_allclose(terms_of(model, data).nll_image[0], before, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "term"),
+    [("dice_background", (False, True), "dice_loss"), ("image_scale", (1.0, 2.0), "nll_image")],
+)
+def test_settings_of_a_term_are_heeded(name, values, term):
+    one, two = (getattr(terms_of(tiny(**{name: v}), batch(2)), term) for v in values)
+    assert (one != two).all()
+
+
+@pytest.mark.parametrize("value", [255, -1])
+def test_masks_beyond_0_to_1_make_no_term(value):
+    data = batch(2)
+    data["masks"] = data["masks"].astype("int16") * value
+    assert np.isnan(terms_of(tiny(), data).nll_mask).all()
+    data["annotated"][:, 1:] = False
+    data["masks"][:, 0] = 1  # of the only rater there is
+    assert np.isfinite(terms_of(tiny(), data).nll_mask).all()
