@@ -26,7 +26,7 @@ class Door(click.Group):
         """Runs the command."""
         warnings.showwarning = _one_line_warning
         # `docker stop` and schedulers send it: what is half-written is removed, as at Ctrl-C.
-        with suppress(ValueError):  # not of the main thread, whose affair signals are
+        with suppress(ValueError):  # signals can be set in the main thread only
             signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
         try:
             return super().invoke(ctx)

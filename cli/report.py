@@ -8,6 +8,7 @@ import click
 def print_table(summary: dict[str, Any], title: str) -> None:
     """Prints the metrics with their intervals; says so when the pixels are simulated."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from keras_proseg.evaluation import table
@@ -16,7 +17,7 @@ def print_table(summary: dict[str, Any], title: str) -> None:
     for name in ("metric", "mean", "95 % interval"):
         grid.add_column(name, justify="left" if name == "metric" else "right")
     for row in table(summary):
-        grid.add_row(*row)
+        grid.add_row(*map(escape, row))  # names of raters may look like rich's markup
     Console().print(grid)
     counts = f"{summary['num_cases']} cases of {summary['num_patients']} patients"
     click.echo(f"{counts}, {summary['num_samples']} samples each.")

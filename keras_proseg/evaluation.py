@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from keras_proseg.config import without_lidc
 from keras_proseg.data.dataset import Dataset
 from keras_proseg.data.sources import read_dataset
 from keras_proseg.data.split import split_dataset, subset
 from keras_proseg.errors import ProSegError
-from keras_proseg.files import write_csv, write_json
+from keras_proseg.files import check_folder, write_csv, write_json
 from keras_proseg.memory import images_at_once
 from keras_proseg.metrics import summarise
 from keras_proseg.outputs.masks import save_masks as write_masks
@@ -99,9 +100,11 @@ def evaluate_run(
         The summary of `keras_proseg.evaluate`, with `split` and `source`.
 
     Raises:
-        UsageError: a split that the data lacks.
+        UsageError: a split that the data lacks, or `out` that is no folder.
         ProSegError: no run, or data that does not fit it.
     """
+    if out is not None:
+        check_folder(Path(out), "--out")
     run = find_run(path)
     split = split or ("all" if data else "val")
     dataset = cases_of_run(run, data, split)
@@ -132,6 +135,8 @@ def cases_of_run(run: Run, data: str | None, split: str) -> Dataset:
     # The window is the model's own, whatever the data were prepared for.
     window: dict[str, Any] = {"window_center": None, "window_width": None}
     config = replace(run.train_config(), rater_order=run.rater_order, **window)
+    if data not in (None, "lidc"):
+        config = without_lidc(config)
     dataset = read_dataset(data or run.source, config)
     if data is None or split != "all":  # other data may have too few patients to be split
         dataset = split_dataset(dataset, config.seed)

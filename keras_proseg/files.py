@@ -26,6 +26,19 @@ def check_new_folder(path: Path, option: str) -> None:
         raise UsageError(f"`{option}` must be a new or empty folder. Received: {path}")
 
 
+def check_folder(path: Path, option: str) -> None:
+    """Raises unless files can be written in `path`, a folder given as `option`, made where absent.
+
+    Raises:
+        UsageError: a file is in its place.
+        ProSegError: no place to write.
+    """
+    if any(part.is_file() for part in (path, *path.parents)):
+        raise UsageError(f"`{option}` must be a folder. Received: {path}")
+    with _scratch(path / "any"):
+        pass
+
+
 @contextmanager
 def atomic_file(path: str | Path) -> Iterator[Path]:
     """Yields a temporary name with `path`'s suffix; renames it to `path` when the block ends well.
@@ -49,7 +62,8 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
 def atomic_folder(path: str | Path) -> Iterator[Path]:
     """Yields a temporary folder; renames it to `path` at the end.
 
-    Of an empty `path`, which may be a mount or where a shell stands, only the contents are new.
+    If `path` is an existing empty folder (perhaps a mount or the working directory), it is kept and
+    filled.
 
     Raises:
         ProSegError: it cannot be written, or `path` is empty no more at the end.

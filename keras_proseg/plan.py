@@ -13,7 +13,7 @@ from keras_proseg.config import TrainConfig
 CHECKPOINT_SECONDS = 45
 VALIDATION_SHARE = 0.05  # of the minutes, as long as no validation was timed
 RECENT = 2  # checkpoints over which the pace is measured
-LEAST_KEPT = 0.5  # of the steps to go, at one checkpoint: the rate never falls to 0 at once
+LEAST_KEPT = 0.5  # one new plan cuts at most half of the steps that remain
 
 
 @dataclass(frozen=True)

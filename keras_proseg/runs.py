@@ -7,6 +7,7 @@ history.csv, last.keras and best.keras (with optimiser state), metrics.json, cas
 import csv
 import shutil
 import time
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,10 +27,11 @@ class Run:
 
     Args:
         path: the directory.
+        is_new: it was made for this run.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | Path, is_new: bool = False) -> None:
+        self.path, self.is_new = Path(path), is_new
 
     @classmethod
     def create(cls, out: str | Path | None, source: str) -> "Run":
@@ -41,13 +43,14 @@ class Run:
         stamp = time.strftime("%Y%m%d-%H%M%S")
         path = Path(out) if out else Path("runs") / f"{stamp}-{Path(source).stem}"
         check_new_folder(path, "--out")
+        is_new = not path.exists()
         try:
             path.mkdir(parents=True, exist_ok=bool(out))  # a dated one may be another run's by now
         except OSError as error:
             raise ProSegError(
                 f"Cannot make {path}: expected a writable place. Received: {error.strerror}"
             ) from error
-        return cls(path)
+        return cls(path, is_new)
 
     @classmethod
     def open(cls, path: str | Path) -> "Run":
@@ -65,6 +68,15 @@ class Run:
         if not isinstance(config, dict) or config.get("package") != "keras_proseg":
             raise ProSegError(f"{run.config_file} must be of keras_proseg. Received: another file")
         return run
+
+    def discard_unless_begun(self) -> None:
+        """Removes config.json, and the directory if it was made for it, before there is a plan."""
+        if (self.path / "plan.json").exists():
+            return
+        self.config_file.unlink(missing_ok=True)
+        if self.is_new:
+            with suppress(OSError):  # somebody else's file
+                self.path.rmdir()
 
     @property
     def config_file(self) -> Path:

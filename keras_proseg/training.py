@@ -11,6 +11,7 @@ from keras_proseg.config import (
     DataConfig,
     ModelConfig,
     TrainConfig,
+    check_not_lidc,
     preset_configs,
     with_intensity,
 )
@@ -18,9 +19,12 @@ from keras_proseg.data.dataset import Dataset, rows_of
 from keras_proseg.data.fit import at_scale
 from keras_proseg.data.sources import as_asked, load_dataset
 from keras_proseg.data.split import split_dataset, split_rows
+from keras_proseg.errors import ProSegError, UsageError
 from keras_proseg.imagenet import package_file
 from keras_proseg.runs import Run
 from keras_proseg.session import Session
+
+OF_DATA = ("raters", "num_classes", "image_channels")
 
 
 def train(
@@ -45,6 +49,10 @@ def train(
         ProSegError: bad data, an encoder whose weights are not installed, or a loss that stays
             non-finite.
     """
+    for name in OF_DATA:
+        if settings.get(name) is not None:
+            text = f"`{name}` must be left out: the data say it."
+            raise UsageError(f"{text} Received: {settings[name]}")
     model_config, train_config = preset_configs(settings.pop("preset", "default"), **settings)
     if model_config.encoder_start == "imagenet":
         package_file()  # before anything is read or written
@@ -57,7 +65,11 @@ def train(
     facts = _facts(data, dataset)
     run.write_config(model_config, train_config, facts)
     _announce(dataset, facts, log)
-    return _trained(run, model_config, train_config, dataset, log)
+    try:
+        return _trained(run, model_config, train_config, dataset, log)
+    except ProSegError:
+        run.discard_unless_begun()  # else the mended command would find its folder taken
+        raise
 
 
 def resume(path: str | Path, data: Dataset | None = None, log: Any = print) -> Run:
@@ -112,6 +124,7 @@ def fit_config(
 
 def _dataset(data: str | Dataset, config: TrainConfig) -> Dataset:
     if isinstance(data, Dataset):
+        check_not_lidc(config)
         return split_dataset(as_asked(data, config), config.seed)
     return load_dataset(data, config)
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from keras_proseg_cli.main import main
+from keras_proseg_cli.report import print_table
 
 import keras_proseg
 from keras_proseg.config import TrainConfig
@@ -125,3 +126,13 @@ def test_public_names_are_all_there():
     assert "train" in dir(keras_proseg)
     with pytest.raises(AttributeError):
         _ = keras_proseg.nothing
+
+
+def test_names_of_raters_are_no_markup(capsys):
+    names = ("[bold]", "bob [/2]")
+    summary = {f"dice_rater/{name}": 0.5 for name in names}
+    print_table(
+        summary | {"num_cases": 1, "num_patients": 1, "num_samples": 2, "images": "given"}, ""
+    )
+    text = capsys.readouterr().out
+    assert all(name in text for name in names)

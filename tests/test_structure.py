@@ -17,9 +17,9 @@ BACKENDS = {"tensorflow", "tensorflow_probability", "tf_keras", "jax", "numpyro"
 ROOMS = {
     "distributions/tensorflow.py", "distributions/jax.py", "distributions/torch.py",
     "trainers/tensorflow.py", "trainers/jax.py", "trainers/torch.py", "trainers/tensorflow_adam.py",
-    "data/pipeline.py", "export/answers.py", "export/litert.py", "export/onnx.py",
-    "export/moments.py", "export/passes.py", "export/portable.py", "export/preferences.py",
-    "export/saved_model.py", "export/signatures.py", "export/warmup.py",
+    "data/pipeline.py", "export/answers.py", "export/graphs.py", "export/litert.py",
+    "export/moments.py", "export/onnx.py", "export/passes.py", "export/portable.py",
+    "export/preferences.py", "export/saved_model.py", "export/signatures.py", "export/warmup.py",
 }  # fmt: skip
 
 

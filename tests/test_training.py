@@ -15,8 +15,11 @@ import pytest
 from tiny_data import TINY, tiny_arrays
 
 from keras_proseg import Dataset, ProSegError, UsageError, evaluate, load, memory, session
+from keras_proseg.config import ModelConfig, TrainConfig
 from keras_proseg.data.pipeline import BatchReader
+from keras_proseg.data.sources import load_dataset
 from keras_proseg.evaluation import evaluate_run
+from keras_proseg.files import read_json, write_json
 from keras_proseg.runs import Run
 from keras_proseg.session import Session
 from keras_proseg.timing import seconds_per_step
@@ -286,3 +289,91 @@ def test_directories_that_are_no_runs(tmp_path, tiny_run):
     (tmp_path / "file").write_text("")
     with pytest.raises(ProSegError, match="writable place"):
         Run.create(tmp_path / "file" / "run", "x")
+
+
+def test_what_the_data_say_is_no_setting(arrays):
+    for setting in ({"raters": ("x",)}, {"num_classes": 3}, {"image_channels": 1}):
+        (name,) = setting
+        with pytest.raises(UsageError, match=f"`{name}` must be left out: the data say it"):
+            train(Dataset.from_arrays(**arrays), **setting)
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_refused_setting_leaves_no_run(there, tiny_npz, tmp_path):
+    out = tmp_path / "run"
+    if there:
+        out.mkdir()
+    with pytest.raises(UsageError, match="`ambiguity_stride` must be"):
+        train(str(tiny_npz), out, lambda line: None, ambiguity_stride=3, steps=1, **TINY)
+    assert out.exists() == there
+    assert not there or not list(out.iterdir())
+
+
+def test_scores_that_could_not_be_kept_are_not_computed(tiny_run, tmp_path, monkeypatch):
+    monkeypatch.setattr("keras_proseg.evaluation.evaluate", lambda *_: pytest.fail("computed"))
+    (tmp_path / "file").write_text("")
+    for out in (tmp_path / "file", tmp_path / "file" / "folder"):
+        with pytest.raises(UsageError, match="`--out` must be a folder"):
+            evaluate_run(tiny_run.path, out=out)
+    with pytest.raises(ProSegError, match="writable place"):
+        evaluate_run(tiny_run.path, out="/proc/nowhere")
+
+
+def test_the_best_weights_are_scored_on_the_validation_patients(tiny_run, tmp_path, monkeypatch):
+    metrics = read_json(tiny_run.path / "metrics.json")
+    assert metrics["num_cases"] == tiny_run.section("data")["split"]["val"]
+    loaded, load_model = [], Run.load_model
+
+    def note(run, name="best"):
+        loaded.append(name)
+        return load_model(run, name)
+
+    monkeypatch.setattr(Run, "load_model", note)
+    run = shutil.copytree(tiny_run.path, tmp_path / "run")
+    resume(run, log=lambda line: None)
+    assert loaded == ["last", "best"]
+    (run / "last.keras").unlink()
+    summary = evaluate_run(run, num_samples=2)
+    assert (summary["split"], summary["num_cases"]) == ("val", metrics["num_cases"])
+
+
+def test_other_data_are_seen_as_the_runs_own(tiny_run, tiny_npz, tmp_path, monkeypatch):
+    run = shutil.copytree(tiny_run.path, tmp_path / "run")
+    config = read_json(run / "config.json")
+    config["data"]["rater_order"] = "area"
+    config["train"] |= {"window_center": 40, "window_width": 400, "limit": 3}
+    write_json(run / "config.json", config)
+    asked = []
+    monkeypatch.setattr("keras_proseg.evaluation.read_dataset", lambda *given: asked.append(given))
+    with pytest.raises(AttributeError):
+        evaluate_run(run, str(tiny_npz))
+    ((source, seen),) = asked
+    assert source == str(tiny_npz)
+    assert (seen.rater_order, seen.window_center, seen.limit) == ("area", None, None)
+
+
+def test_a_run_of_any_seed_knows_its_data(tiny_npz, tmp_path, monkeypatch):
+    monkeypatch.setattr("keras_proseg.training._trained", lambda run, *_: run)
+    run = train(str(tiny_npz), tmp_path / "run", lambda line: None, seed=1)
+    with pytest.raises(ProSegError, match=r"must hold best.keras"):  # not "changed data"
+        evaluate_run(run.path)
+
+
+def test_weights_and_latents_follow_the_seed(tiny_npz, tmp_path):
+    def made(seed):
+        config = TrainConfig(seed=seed)
+        dataset = load_dataset(str(tiny_npz), config)
+        settings = ModelConfig(raters=dataset.raters, width=4, depth=3)
+        return Session(Run(tmp_path), settings, config, dataset, print).model
+
+    one, two = made(1), made(2)
+    assert (one.seed, two.seed) == (1, 2)
+    kernels = [model.backbone.trainable_variables[0].numpy() for model in (one, two)]
+    assert (kernels[0] != kernels[1]).any()
+
+
+@pytest.mark.usefixtures("unscored")
+def test_without_augmentation_images_stay_as_they_are(tiny_npz, tmp_path, monkeypatch):
+    monkeypatch.setattr(BatchReader, "augmentation", lambda *_: pytest.fail("augmented"))
+    settings = TINY | {"steps": 1, "batch_size": 4, "augment": False}
+    train(str(tiny_npz), tmp_path / "run", lambda line: None, **settings)

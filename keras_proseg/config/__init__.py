@@ -3,7 +3,14 @@
 `ModelConfig` is what a saved model carries, `TrainConfig` what a run records beside it.
 """
 
-from keras_proseg.config.data import DATA_CHOICES, MAX_READERS, DataConfig, default_rater_order
+from keras_proseg.config.data import (
+    DATA_CHOICES,
+    MAX_READERS,
+    DataConfig,
+    check_not_lidc,
+    default_rater_order,
+    without_lidc,
+)
 from keras_proseg.config.export import EXPORT_CHOICES, ExportConfig
 from keras_proseg.config.model import (
     CHOICES,
@@ -41,10 +48,12 @@ __all__ = [
     "ModelConfig",
     "PhantomConfig",
     "TrainConfig",
+    "check_not_lidc",
     "default_rater_order",
     "model_config",
     "of_saved",
     "preset_configs",
     "to_dict",
     "with_intensity",
+    "without_lidc",
 ]

@@ -1,9 +1,30 @@
 """What every configuration checks of its fields."""
 
 import math
+import numbers
+from dataclasses import fields
 from typing import Any
 
 from keras_proseg.errors import UsageError
+
+KINDS: dict[str, tuple[type, str]] = {
+    "int": (numbers.Integral, "a whole number"),
+    "float": (numbers.Real, "a number"),
+    "bool": (bool, "true or false"),
+    "str": (str, "text"),
+}
+
+
+def check_types(config: Any) -> None:
+    """Raises unless the plain fields of a configuration are of their annotated types."""
+    for field in fields(config):
+        name, _, optional = str(getattr(field.type, "__name__", field.type)).partition(" | ")
+        value = getattr(config, field.name)
+        if name not in KINDS or (value is None and optional):
+            continue
+        kind, words = KINDS[name]
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            raise UsageError(f"`{field.name}` must be {words}. Received: {value!r}")
 
 
 def check_above_zero(config: Any, names: tuple[str, ...]) -> None:

@@ -1,13 +1,15 @@
 """How a source becomes a data set."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
-from keras_proseg.config.checks import check_above_zero, check_choice
+from keras_proseg.config.checks import check_above_zero, check_choice, check_types
 from keras_proseg.errors import UsageError
 
 MAX_READERS = 4  # of a nodule of LIDC-IDRI
 LEAST_CROP, MOST_CROP = 16, 512
+OF_LIDC = ("min_raters", "images", "dicom", "limit", "crop", "unit", "workers")
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ class DataConfig:
     workers: int = 1
 
     def __post_init__(self) -> None:
+        check_types(self)
         check_choice("rater_order", self.rater_order, (*DATA_CHOICES["rater_order"], None))
         for name in ("fit", "slices", "images", "unit"):
             check_choice(name, getattr(self, name), DATA_CHOICES[name])
@@ -61,6 +64,9 @@ class DataConfig:
                 "`window_center` and `window_width` must come together. "
                 f"Received: {self.window_center}, {self.window_width}"
             )
+        if self.size is not None and self.fit not in ("crop", "resample"):
+            text = "`size` must come with `fit` crop or resample."
+            raise UsageError(f"{text} Received: {self.size} with fit {self.fit}")
         if not 1 <= self.min_raters <= MAX_READERS:
             text = f"`min_raters` must be 1 to {MAX_READERS}."
             raise UsageError(f"{text} Received: {self.min_raters}")
@@ -71,6 +77,8 @@ class DataConfig:
             raise UsageError(f"`window_center` must be finite. Received: {self.window_center}")
 
 
+Settings = TypeVar("Settings", bound=DataConfig)
+
 DATA_CHOICES: dict[str, tuple[str, ...]] = {
     "rater_order": ("area", "given"),
     "fit": ("exact", "pad", "crop", "resample"),
@@ -78,6 +86,23 @@ DATA_CHOICES: dict[str, tuple[str, ...]] = {
     "images": ("auto", "ct", "phantom"),
     "unit": ("slices", "volumes"),
 }
+
+
+def check_not_lidc(config: DataConfig) -> None:
+    """Raises where a setting is asked for that other sources than lidc know nothing of.
+
+    Raises:
+        UsageError: with the setting.
+    """
+    for name in OF_LIDC:
+        if getattr(config, name) != getattr(DataConfig, name):
+            text = f"`{name}` must be left out: it is a setting of lidc."
+            raise UsageError(f"{text} Received: {getattr(config, name)}")
+
+
+def without_lidc(config: Settings) -> Settings:
+    """`config` with the settings of lidc as they are by default."""
+    return replace(config, **{name: getattr(DataConfig, name) for name in OF_LIDC})
 
 
 def default_rater_order(source: str | None) -> str:

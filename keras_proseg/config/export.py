@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from keras_proseg.config.checks import check_choice, check_least
+from keras_proseg.config.checks import check_choice, check_least, check_types
 from keras_proseg.errors import UsageError
 
 MOST_VERSION = 2**63 - 1
@@ -29,6 +29,7 @@ class ExportConfig:
     width: int = 128
 
     def __post_init__(self) -> None:
+        check_types(self)
         for name, allowed in EXPORT_CHOICES.items():
             check_choice(name, getattr(self, name), allowed)
         check_least(self, ("version", "num_samples", "height", "width"), 1)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from keras_proseg.config.checks import check_above_zero, check_choice, check_least
+from keras_proseg.config.checks import check_above_zero, check_choice, check_least, check_types
 from keras_proseg.errors import UsageError
 
 EFFICIENTNET = "efficientnet-lite0"
@@ -33,6 +33,10 @@ class IntensityConfig:
     mean: float = 0.0
     std: float = 1.0
 
+    def __post_init__(self) -> None:
+        check_types(self)
+        check_above_zero(self, ("scale", "width", "std"))
+
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -46,7 +50,7 @@ class ModelConfig:
         encoder_weights: EfficientNet's encoder starts with those of `"imagenet"`, or with `"none"`;
             the others always start with none.
         width: channels at full resolution; doubled at each of the levels below, up to 8 times as
-            many. Of EfficientNet the decoder's, as its encoder has widths of its own.
+            many. For EfficientNet the decoder's: its encoder's widths are fixed.
         fine_width: channels of the light backbone's levels finer than `ambiguity_stride`, as a part
             of what `width` gives them, rounded to a multiple of 8.
         shortcut: past a block that halves its map goes the `"mean"` of each 2x2 pixels or their
@@ -66,7 +70,8 @@ class ModelConfig:
         decoder_features: the mask decoder also sees the image features, not z alone.
         image_decoder: `"light"`, `"unet"` or `"none"`.
         image_scale: standard deviation of p(x|z), in scaled intensities.
-        reduction: what is minimised are means over pixels (`"mean"`) or nats per image (`"sum"`).
+        reduction: the loss holds means over pixels (`"mean"`), or nats per image (`"sum"`: another
+            meaning of the weights below).
         nll_weight: weight of the Bernoulli term.
         dice_weight: weight of the soft Dice.
         dice_background: soft Dice over foreground and background.
@@ -127,6 +132,7 @@ class ModelConfig:
     intensity: IntensityConfig = field(default_factory=IntensityConfig)
 
     def __post_init__(self) -> None:
+        check_types(self)
         object.__setattr__(self, "raters", tuple(self.raters))
         object.__setattr__(self, "preference_start", tuple(self.preference_start))
         if isinstance(self.intensity, dict):

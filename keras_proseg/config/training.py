@@ -7,6 +7,7 @@ from keras_proseg.config.data import DataConfig
 from keras_proseg.errors import UsageError
 
 DEFAULT_MINUTES = 3.0
+MOST_SEED = 2**32 - 1
 TRAIN_CHOICES = {
     "preset": ("default", "published"),
     "optimizer": ("muon", "adam"),
@@ -49,8 +50,8 @@ class TrainConfig(DataConfig):
         augment: flips, rotation, intensity.
         rotation: of the augmentation: `"quarter"` turns, or `"any"` angle.
         zoom: of the augmentation: standard deviation of the log of the factor.
-        finish: for this last share of the planned steps, quarter turns and no zoom: pixels and
-            outlines as they are in use, not interpolated.
+        finish: during this last share of the planned steps augmentation is only quarter turns and
+            flips, without zoom: pixels and outlines as they are in use, not interpolated.
         validations: how often at least the validation cases are scored during a run.
         val_cases: validation cases scored during a run (all of them at its end).
         val_samples: samples per case of these scores.
@@ -88,6 +89,8 @@ class TrainConfig(DataConfig):
         check_above_zero(self, _ABOVE_ZERO)
         check_least(self, _LEAST_1, 1)
         check_least(self, _LEAST_0, 0)
+        if self.seed > MOST_SEED:
+            raise UsageError(f"`seed` must be at most {MOST_SEED}. Received: {self.seed}")
         if not 0 <= self.finish < 1:
             raise UsageError(f"`finish` must be at least 0 and below 1. Received: {self.finish}")
         if self.batch_size % self.devices:

@@ -12,7 +12,7 @@ OPSET = 18
 AXES = {
     "image": ("batch", "height", "width"),
     "tau": ("batch", "draws"),
-    "noise": ("batch", "draws", "grid_height", "grid_width"),
+    "noise": ("batch", "draws", "grid_height", "grid_width", "channels"),
     "rater": ("batch", "draws"),
     "samples": ("batch", "draws", "height", "width"),
 }
@@ -57,7 +57,8 @@ def _name_axes(value: Any) -> None:
     """Says what the free axes are, where the converter numbers them."""
     dims = value.type.tensor_type.shape.dim
     names = AXES.get(value.name, AXES["image"])
-    names = names if len(dims) > len(names) else names[-(len(dims) - 1) :]
+    if value.name == "noise" and len(dims) < len(names):  # of the maps: all images share it
+        names = names[1:]
     for dim, name in zip(dims, names, strict=False):
         if not dim.dim_value:
             dim.dim_param = name

@@ -75,8 +75,11 @@ def test_onnx_with_z_of_each_rater(images, tmp_path):
     write_onnx(tmp_path, model)
     drawn, expected = latents(model, images, 1, 3, 2)
     rater = np.ones((3, 2), "int32")
-    answer, _ = run_onnx(tmp_path / "sample.onnx", image=images, rater=rater, **drawn)
+    answer, session = run_onnx(tmp_path / "sample.onnx", image=images, rater=rater, **drawn)
     np.testing.assert_allclose(answer["samples"], expected, atol=1e-4)
+    shapes = {given.name: given.shape for given in session.get_inputs()}
+    assert shapes["rater"] == ["batch", "draws"]
+    assert shapes["tau"][:2] == ["batch", "draws"]
 
 
 def test_beside_the_graphs_lies_what_a_client_must_know(onnx_folder, tiny_model):

@@ -175,3 +175,14 @@ def test_prior_draws_are_named_by_the_classifier():
     assert abs(np.mean(ids[0] == 1) - named.mean()) < 4 * 0.5 / np.sqrt(4000)
     np.testing.assert_allclose(np.mean(tau[0], axis=0), 0.25, atol=0.02)
     assert (ids[1] == 1).numpy().all()
+
+
+def test_each_draw_has_the_z_of_its_own_rater(images):
+    model, image = small_model(ambiguity_per_rater=True, views=2), tf.constant(images[:1])
+    answers, seed = Answers(model, 6), tf.constant([3])
+    ids, _ = answers.preferences.draw(tf.constant([-1]), seed)
+    samples = answers.samples(image, tf.constant([-1]), seed)[0].numpy()
+    for rater in (0, 1):
+        own = answers.samples(image, tf.constant([rater]), seed)[0].numpy()
+        chosen = ids[0].numpy() == rater
+        np.testing.assert_allclose(samples[chosen], own[chosen], atol=1e-5)
