@@ -9,11 +9,11 @@ from typing import Any
 import click
 
 from keras_proseg import __version__
-from keras_proseg.config import ExportConfig
+from keras_proseg.config import ExportConfig, NewRaterConfig
 from keras_proseg.errors import ProSegError
 
 from .data import data
-from .options import backend_option, config_options, export_options
+from .options import backend_option, config_options, export_options, new_rater_options
 from .start import start_backend
 
 MOST_FINDINGS = 20
@@ -145,6 +145,26 @@ def evaluate(
 
     summary = evaluate_run(run, data, split, num_samples, out, save_masks)
     print_table(summary, f"{summary['split']} cases of {summary['source']}")
+
+
+@main.command()
+@click.argument("run")
+@click.option("--data", required=True, metavar="SOURCE", help="Where the new rater's masks are.")
+@click.option("--rater", required=True, metavar="NAME", help="A rater of SOURCE, new to RUN.")
+@click.option("--out", required=True, metavar="RUN", help="The new run directory.")
+@backend_option
+@new_rater_options
+def add_rater(
+    run: str, data: str, rater: str, out: str, backend: str | None, **settings: Any
+) -> None:
+    """Let a trained RUN, or `lidc`, draw as a new rater too, learnt from a few of their masks."""
+    settings = {name: value for name, value in settings.items() if value is not None}
+    config = NewRaterConfig(**settings)
+    start_backend(backend)
+    from keras_proseg.new_rater import add_rater_to_run
+
+    made = add_rater_to_run(run, data, rater, out, config)
+    click.echo(f"Run: {made.path}")
 
 
 @main.command()

@@ -18,6 +18,7 @@ from keras_proseg.config import (
     DataConfig,
     ExportConfig,
     ModelConfig,
+    NewRaterConfig,
     TrainConfig,
 )
 
@@ -50,6 +51,11 @@ def data_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def export_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds `--field` for every field of `ExportConfig`."""
     return _with_options(command, [(ExportConfig, f) for f in fields(ExportConfig)])
+
+
+def new_rater_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds `--field` for every field of `NewRaterConfig`."""
+    return _with_options(command, [(NewRaterConfig, f) for f in fields(NewRaterConfig)])
 
 
 def _with_options(command: Callable[..., Any], chosen: list[tuple[type, Any]]) -> Any:

@@ -16,6 +16,7 @@ _NAMES = {
     "ProSegError": "keras_proseg.errors",
     "TrainConfig": "keras_proseg.config",
     "UsageError": "keras_proseg.errors",
+    "add_rater": "keras_proseg.new_rater",
     "evaluate": "keras_proseg.evaluation",
     "export_saved_model": "keras_proseg.export",
     "load": "keras_proseg.pretrained",

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_proseg.config import without_lidc
+from keras_proseg.config import TrainConfig, without_lidc
 from keras_proseg.data.dataset import Dataset
 from keras_proseg.data.sources import read_dataset
 from keras_proseg.data.split import split_dataset, subset
@@ -132,17 +132,21 @@ def cases_of_run(run: Run, data: str | None, split: str) -> Dataset:
         UsageError: a split that the data lacks.
         ProSegError: the run's own data have changed.
     """
-    # The window is the model's own, whatever the data were prepared for.
-    window: dict[str, Any] = {"window_center": None, "window_width": None}
-    config = replace(run.train_config(), rater_order=run.rater_order, **window)
-    if data not in (None, "lidc"):
-        config = without_lidc(config)
+    config = settings_for(run, data)
     dataset = read_dataset(data or run.source, config)
     if data is None or split != "all":  # other data may have too few patients to be split
         dataset = split_dataset(dataset, config.seed)
     if data is None:
         run.check_data(dataset)  # else patients trained on may be on another side by now
     return subset(dataset, split)
+
+
+def settings_for(run: Run, data: str | None) -> TrainConfig:
+    """The settings by which a run sees `data` (None: its own) as what it was trained on."""
+    # The window is the model's own, whatever the data were prepared for.
+    window: dict[str, Any] = {"window_center": None, "window_width": None}
+    config = replace(run.train_config(), rater_order=run.rater_order, **window)
+    return config if data in (None, "lidc") else without_lidc(config)
 
 
 def check_fit(model: Any, dataset: Dataset) -> None:

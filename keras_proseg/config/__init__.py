@@ -21,6 +21,7 @@ from keras_proseg.config.model import (
     of_saved,
     with_intensity,
 )
+from keras_proseg.config.new_rater import NewRaterConfig
 from keras_proseg.config.phantom import PhantomConfig
 from keras_proseg.config.presets import (
     PUBLISHED_MODEL,
@@ -46,6 +47,7 @@ __all__ = [
     "ExportConfig",
     "IntensityConfig",
     "ModelConfig",
+    "NewRaterConfig",
     "PhantomConfig",
     "TrainConfig",
     "check_not_lidc",

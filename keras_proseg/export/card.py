@@ -90,6 +90,11 @@ def _training(metadata: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
         "steps": metadata["training"]["steps"],
         "the encoder started with": ENCODERS[metadata["training"]["encoder_weights"]],
     }
+    added = [
+        f"{one['rater']} from {one['cases']} cases of {one['source']}"
+        for one in data.get("added", [])
+    ]
+    rows |= {"raters added afterwards": "; ".join(added)} if added else {}
     spacing = metadata["training"]["settings"].get("spacing")
     return rows | ({"pixel spacing": f"{spacing} mm"} if spacing else {})
 

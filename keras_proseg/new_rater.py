@@ -1,0 +1,190 @@
+"""A new rater learnt from a few of their masks: only q(tau|r) is fitted, the network stays."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_proseg.config import (
+    ModelConfig,
+    NewRaterConfig,
+    TrainConfig,
+    to_dict,
+)
+from keras_proseg.data.dataset import Dataset
+from keras_proseg.errors import UsageError
+from keras_proseg.files import check_new_folder
+from keras_proseg.progress import counting_bar
+from keras_proseg.runs import Run
+
+SHARED = ("scaling", "backbone", "ambiguity", "mask_decoder", "image_decoder")
+SELDOM = -20.0  # below the least bias of p(r|tau), which is not fitted: it never names them
+
+
+def add_rater(
+    model: Any,
+    rater: str,
+    images: Any,
+    masks: Any,
+    config: NewRaterConfig | None = None,
+    **settings: Any,
+) -> Any:
+    """A model that draws as a new rater, too, learnt from a few of their masks.
+
+    All networks stay as they are, and so do the other raters. p(r|tau) is not fitted: with
+    `diverse="prior"` nobody draws as the new rater.
+
+    Args:
+        model: a trained `ProSeg` whose raters share q(z|x).
+        rater: name of the new rater.
+        images: (N, H, W, C), raw intensities.
+        masks: (N, H, W) or (N, H, W, K), 0/1: what the rater outlined on each.
+        config: how it is learnt.
+        **settings: fields of `NewRaterConfig` by name.
+
+    Returns:
+        A new `ProSeg` of R + 1 raters, the new one last, compiled for nothing yet.
+
+    Raises:
+        UsageError: the name is taken, or z is drawn for each rater (`ambiguity_per_rater`).
+        ProSegError: images or masks of another shape or kind than the model takes.
+
+    Example:
+
+    ```python
+    model = keras_proseg.add_rater(keras_proseg.load("lidc"), "me", images, masks)
+    model.sample(image, rater="me")
+    ```
+    """
+    from keras_proseg.evaluation import check_fit
+
+    config = replace(config or NewRaterConfig(), **settings)
+    _check_name(model, rater)
+    dataset = Dataset.from_arrays(images, np.asarray(masks)[:, None], raters=[rater])
+    check_fit(model, dataset)
+    fitted = _fitted(model, dataset, config)
+    return _joined(model, rater, fitted)
+
+
+def add_rater_to_run(
+    run: str | Path, data: str, rater: str, out: str | Path, config: NewRaterConfig | None = None
+) -> Run:
+    """`add_rater` to the best model of a run, from the masks of `rater` in `data`.
+
+    Args:
+        run: a run directory, or the name of a shipped model.
+        data: any source; of data with a split, its training cases.
+        rater: a rater of `data`, new to the run.
+        out: the new run directory.
+        config: how it is learnt.
+
+    Returns:
+        A run without data of its own: it samples, exports, and is evaluated on given data.
+
+    Raises:
+        UsageError: `out` is not new, or `data` knows no such rater.
+        ProSegError: no run, or data that does not fit it.
+    """
+    from keras_proseg.pretrained import find_run
+
+    check_new_folder(Path(out), "--out")
+    source = find_run(run)
+    dataset = _cases_of(source, data, rater)
+    model = source.load_model("best")
+    column = dataset.raters.index(rater)
+    masks = np.asarray(dataset.masks)[:, column]
+    new = add_rater(model, rater, np.asarray(dataset.images), masks, config)
+    made = Run.create(out, rater)
+    facts = source.section("data") | {"source": None, "notes": {}, "rater_order": "given"}
+    facts.pop("fingerprint", None)
+    added = {"rater": rater, "cases": len(dataset), "source": Path(data).name}
+    facts["added"] = [*facts.get("added", []), added]
+    made.save_model(new, "best")
+    made.write_config(new.settings, replace(source.train_config(), rater_order="given"), facts)
+    return made
+
+
+def _cases_of(run: Run, data: str, rater: str) -> Dataset:
+    from keras_proseg.data.sources import read_dataset
+    from keras_proseg.evaluation import settings_for
+
+    dataset = read_dataset(data, replace(settings_for(run, data), rater_order="given"))
+    if rater not in dataset.raters:
+        text = f"`rater` must be one of {', '.join(dataset.raters)}."
+        raise UsageError(f"{text} Received: {rater}")
+    there = dataset.annotated[:, dataset.raters.index(rater)]
+    if dataset.split is not None:
+        there = there & (dataset.split == "train")
+    if not there.any():
+        raise UsageError(f"`rater` must have masks in training cases. Received: {rater}, none")
+    return dataset.take(np.flatnonzero(there))
+
+
+def _check_name(model: Any, rater: str) -> None:
+    if not isinstance(rater, str) or not rater or rater in model.raters:
+        known = ", ".join(model.raters)
+        raise UsageError(f"`rater` must be a name beside {known}. Received: {rater!r}")
+    if model.settings.ambiguity_per_rater:
+        text = "`ambiguity_per_rater` must be false: a new rater would need a map of z."
+        raise UsageError(f"{text} Received: true")
+
+
+def _fitted(model: Any, dataset: Dataset, config: NewRaterConfig) -> np.ndarray:
+    """The raw concentrations (1, T) of the dataset's only rater under the model's networks."""
+    import keras
+
+    from keras_proseg.data.pipeline import BatchReader, training_batches
+
+    alone = _alone(model, dataset.raters)
+    rate = keras.optimizers.schedules.CosineDecay(config.learning_rate, config.steps)
+    alone.compile(keras.optimizers.Adam(rate))
+    train = TrainConfig(
+        batch_size=config.batch_size, seed=config.seed, rotation="quarter", zoom=0.0
+    )
+    batches = training_batches(BatchReader(dataset, train), 0, config.augment)
+    keras.utils.set_random_seed(config.seed)
+    with counting_bar(config.steps, 0, "Learning the rater") as advance:
+        bar = keras.callbacks.LambdaCallback(on_train_batch_end=lambda *_, **__: advance())
+        options = {"steps_per_epoch": config.steps, "shuffle": False, "verbose": 0}
+        alone.fit(batches, callbacks=[bar], **options)
+    return keras.ops.convert_to_numpy(alone.preference.concentration)
+
+
+def _alone(model: Any, raters: tuple[str, ...]) -> Any:
+    """The model's networks, frozen, for one rater who starts in the middle of all others."""
+    from keras import ops
+
+    only = {"rater_weight": 0.0, "image_weight": 0.0, "image_decoder": "none"}
+    alone = _with_raters(model, raters, **only)
+    start = ops.mean(model.preference.concentration, axis=0, keepdims=True)
+    alone.preference.concentration.assign(start)
+    for name in ("backbone", "classifier", "ambiguity", "mask_decoder"):
+        getattr(alone, name).trainable = False
+    return alone
+
+
+def _joined(model: Any, rater: str, concentration: np.ndarray) -> Any:
+    """`model` with one rater more, of raw concentrations (1, T)."""
+    new = _with_raters(model, (*model.raters, rater))
+    old = model.preference.get_weights()[0]
+    new.preference.set_weights([np.concatenate([old, concentration])])
+    *hidden, kernel, bias = model.classifier.get_weights()
+    kernel = np.pad(kernel, ((0, 0), (0, 1)))
+    new.classifier.set_weights([*hidden, kernel, np.append(bias, bias.min() + SELDOM)])
+    new.steps_seen.assign(model.steps_seen)
+    return new
+
+
+def _with_raters(model: Any, raters: tuple[str, ...], **changes: Any) -> Any:
+    """A model of other raters with the networks that all raters share."""
+    from keras_proseg.model import ProSeg
+
+    settings = to_dict(model.settings) | {"preference_size": model.settings.tau_size}
+    config = ModelConfig(**(settings | {"raters": raters} | changes))
+    new = ProSeg(config=config, seed=model.seed, load_encoder=False)
+    for name in SHARED:
+        theirs, ours = getattr(model, name), getattr(new, name)
+        if theirs is not None and ours is not None:
+            ours.set_weights(theirs.get_weights())
+    return new
