@@ -53,12 +53,13 @@ class ProSeg(TrainStep, keras.Model):
         seed: of the latents drawn in training and by unseeded calls of `sample`.
         load_encoder: let the encoder start as `encoder_weights` says; False where all weights are
             loaded afterwards.
-        **settings: fields of `ModelConfig` by name.
+        **settings: fields of `ModelConfig` by name. `intensity` says how raw pixels are scaled:
+            `keras_proseg.train` takes it from the data, here it is to be given.
 
     Example:
 
     ```python
-    model = ProSeg(raters=["ann", "bob"])
+    model = ProSeg(raters=["ann", "bob"], intensity={"mean": 90.0, "std": 40.0})
     model.compile()
     model.fit(dataset)                       # batches {image, masks, annotated}
     model.sample(image, rater="ann")         # (16, H, W, 1) probabilities

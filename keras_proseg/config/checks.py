@@ -7,6 +7,7 @@ from typing import Any
 
 from keras_proseg.errors import UsageError
 
+MOST_SEED = 2**32 - 1
 KINDS: dict[str, tuple[type, str]] = {
     "int": (numbers.Integral, "a whole number"),
     "float": (numbers.Real, "a number"),
@@ -41,6 +42,13 @@ def check_least(config: Any, names: tuple[str, ...], least: int) -> None:
         value = getattr(config, name)
         if value is not None and not least <= value < math.inf:
             raise UsageError(f"`{name}` must be at least {least}. Received: {value}")
+
+
+def check_seed(config: Any) -> None:
+    """Raises unless the field `seed` is one that Keras takes."""
+    check_least(config, ("seed",), 0)
+    if config.seed > MOST_SEED:
+        raise UsageError(f"`seed` must be at most {MOST_SEED}. Received: {config.seed}")
 
 
 def check_choice(name: str, value: Any, allowed: tuple[Any, ...]) -> None:

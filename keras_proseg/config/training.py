@@ -2,12 +2,11 @@
 
 from dataclasses import dataclass
 
-from keras_proseg.config.checks import check_above_zero, check_choice, check_least
+from keras_proseg.config.checks import check_above_zero, check_choice, check_least, check_seed
 from keras_proseg.config.data import DataConfig
 from keras_proseg.errors import UsageError
 
 DEFAULT_MINUTES = 3.0
-MOST_SEED = 2**32 - 1
 TRAIN_CHOICES = {
     "preset": ("default", "published"),
     "optimizer": ("muon", "adam"),
@@ -20,7 +19,7 @@ _LEAST_1 = (
     "num_samples",
 )  # fmt: skip
 _LEAST_0 = (
-    "seed", "encoder_learning_rate", "preference_learning_rate", "weight_decay", "warmup", "zoom",
+    "encoder_learning_rate", "preference_learning_rate", "weight_decay", "warmup", "zoom",
 )  # fmt: skip
 
 
@@ -89,8 +88,7 @@ class TrainConfig(DataConfig):
         check_above_zero(self, _ABOVE_ZERO)
         check_least(self, _LEAST_1, 1)
         check_least(self, _LEAST_0, 0)
-        if self.seed > MOST_SEED:
-            raise UsageError(f"`seed` must be at most {MOST_SEED}. Received: {self.seed}")
+        check_seed(self)
         if not 0 <= self.finish < 1:
             raise UsageError(f"`finish` must be at least 0 and below 1. Received: {self.finish}")
         if self.batch_size % self.devices:
