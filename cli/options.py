@@ -10,10 +10,10 @@ from typing import Any
 import click
 
 from keras_proseg.backends import PACKAGES
-from keras_proseg.config import CHOICES as MODEL_CHOICES
 from keras_proseg.config import (
     DATA_CHOICES,
     EXPORT_CHOICES,
+    MODEL_CHOICES,
     TRAIN_CHOICES,
     DataConfig,
     ExportConfig,

@@ -54,7 +54,7 @@ def evaluate(
     Raises:
         ProSegError: images or classes that the model does not take.
     """
-    check_fit(model, dataset)
+    check_takes(model, dataset)
     if unknown := [name for name in dataset.raters if name not in model.raters]:
         text = f"Raters that the model does not know: {', '.join(unknown)}."
         warnings.warn(f"{text} `dice_rater` leaves them out.", stacklevel=2)
@@ -110,7 +110,7 @@ def evaluate_run(
     dataset = cases_of_run(run, data, split)
     model = run.load_model("best")
     if save_masks is not None:
-        check_fit(model, dataset)
+        check_takes(model, dataset)
         write_masks(model, dataset, save_masks)
     summary, rows = evaluate(model, dataset, num_samples)
     summary |= {"split": split, "source": Path(data or run.source).name}
@@ -149,7 +149,7 @@ def settings_for(run: Run, data: str | None) -> TrainConfig:
     return config if data in (None, "lidc") else without_lidc(config)
 
 
-def check_fit(model: Any, dataset: Dataset) -> None:
+def check_takes(model: Any, dataset: Dataset) -> None:
     """Raises unless `model` takes the images and classes of `dataset`."""
     wanted = (model.settings.image_channels, model.settings.num_classes)
     got = (dataset.images.shape[-1], dataset.num_classes)

@@ -57,12 +57,12 @@ def add_rater(
     model.sample(image, rater="me")
     ```
     """
-    from keras_proseg.evaluation import check_fit
+    from keras_proseg.evaluation import check_takes
 
     config = replace(config or NewRaterConfig(), **settings)
     _check_name(model, rater)
     dataset = Dataset.from_arrays(images, np.asarray(masks)[:, None], raters=[rater])
-    check_fit(model, dataset)
+    check_takes(model, dataset)
     fitted = _fitted(model, dataset, config)
     return _joined(model, rater, fitted)
 

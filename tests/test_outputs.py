@@ -210,11 +210,13 @@ def test_raters_predicted_on_ct_are_one_segmentation(tiny_model, series, tmp_pat
 
 
 def test_a_series_without_what_a_segmentation_needs_is_refused_first(tiny_run, tmp_path):
+    run = shutil.copytree(tiny_run.path, tmp_path / "run")
+    (run / "best.keras").unlink()  # the model is not loaded yet
     disc = np.zeros((8, 8))
     write_slice(tmp_path / "ct" / "a.dcm", disc, (0, 0, 1), 1, PatientID=None)
     text = r"ct must have whole headers of one series, for a DICOM-SEG. Received: .*PatientID"
     with pytest.raises(ProSegError, match=text):
-        sample_file(tmp_path / "no run", tmp_path / "ct", tmp_path / "out")
+        sample_file(run, tmp_path / "ct", tmp_path / "out")
 
 
 def test_values_that_16_bits_do_not_hold_are_kept(tmp_path):

@@ -56,7 +56,7 @@ def audit_dataset(dataset: Dataset, seed: int = 0) -> Audit:
         differences in size, the p-value of their being exchangeable, and the verdict).
 
     Raises:
-        ProSegError: SimpleITK is not installed.
+        UsageError: SimpleITK is not installed.
     """
     dice, areas = _pairwise(dataset)
     relative = _relative_sizes(areas, dataset.annotated)

@@ -29,8 +29,7 @@ def write_audit(dataset: Dataset, out: str | Path) -> Path:
         The report.
 
     Raises:
-        UsageError: a used `out`.
-        ProSegError: SimpleITK is not installed.
+        UsageError: a used `out`, or SimpleITK is not installed.
     """
     out = Path(out)
     check_new_folder(out, "--out")

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from keras_proseg.data.dataset import Dataset
-from keras_proseg.errors import ProSegError
+from keras_proseg.extras import import_extra
 from keras_proseg.metrics.overlap import bounding_box
 from keras_proseg.metrics.statistics import nan_mean
 from keras_proseg.progress import progress_bar
@@ -24,19 +24,14 @@ def staple_scores(dataset: Dataset) -> dict[str, dict[str, Any]]:
         For each rater `sensitivity`, `specificity` and `staple_cases`, the number of cases.
 
     Raises:
-        ProSegError: SimpleITK is not installed.
+        UsageError: SimpleITK is not installed.
     """
-    try:
-        import SimpleITK
-    except ImportError as error:
-        raise ProSegError(
-            'The audit needs SimpleITK: pip install "keras-proseg[data]". Received: no SimpleITK'
-        ) from error
+    itk = import_extra("SimpleITK", "The audit", "data")
     scores: dict[str, list[tuple[float, float]]] = {name: [] for name in dataset.raters}
     rows = np.unique(np.linspace(0, len(dataset) - 1, CASES).astype(int))
     cases: Counter[str] = Counter()
     for row in progress_bar(rows.tolist(), "STAPLE"):
-        found = _score_case(SimpleITK, dataset, row)
+        found = _score_case(itk, dataset, row)
         cases.update({name for name, _ in found})
         for name, pair in found:
             scores[name].append(pair)

@@ -13,9 +13,9 @@ from keras_proseg.config.data import (
 )
 from keras_proseg.config.export import EXPORT_CHOICES, ExportConfig
 from keras_proseg.config.model import (
-    CHOICES,
     EFFICIENTNET,
     LEAST_CONCENTRATION,
+    MODEL_CHOICES,
     IntensityConfig,
     ModelConfig,
     of_saved,
@@ -33,13 +33,13 @@ from keras_proseg.config.presets import (
 from keras_proseg.config.training import DEFAULT_MINUTES, TRAIN_CHOICES, TrainConfig
 
 __all__ = [
-    "CHOICES",
     "DATA_CHOICES",
     "DEFAULT_MINUTES",
     "EFFICIENTNET",
     "EXPORT_CHOICES",
     "LEAST_CONCENTRATION",
     "MAX_READERS",
+    "MODEL_CHOICES",
     "PUBLISHED_MODEL",
     "PUBLISHED_TRAIN",
     "TRAIN_CHOICES",

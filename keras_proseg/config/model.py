@@ -137,7 +137,7 @@ class ModelConfig:
         object.__setattr__(self, "preference_start", tuple(self.preference_start))
         if isinstance(self.intensity, dict):
             object.__setattr__(self, "intensity", IntensityConfig(**self.intensity))
-        for name, allowed in CHOICES.items():
+        for name, allowed in MODEL_CHOICES.items():
             check_choice(name, getattr(self, name), allowed)
         check_choice("views", self.views, VIEWS)
         check_choice("intensity.mode", self.intensity.mode, ("divide", "window", "zscore"))
@@ -185,7 +185,7 @@ _WEIGHTS = (
     "nll_weight", "dice_weight", "energy_weight", "image_weight", "rater_weight", "beta_tau",
     "beta_z", "mask_l2",
 )  # fmt: skip
-CHOICES = {
+MODEL_CHOICES = {
     "backbone": ("light", EFFICIENTNET, "resnet34"),
     "encoder_weights": ("imagenet", "none"),
     "shortcut": ("mean", "first"),

@@ -11,7 +11,7 @@ from keras_proseg.errors import ProSegError, UsageError
 from keras_proseg.export.card import model_card
 from keras_proseg.export.metadata import SHIPPED_CARD, describe
 from keras_proseg.export.serving_files import model_name, write_serving_files
-from keras_proseg.export.versions import free_version
+from keras_proseg.export.version_folders import free_version
 from keras_proseg.files import atomic_folder
 from keras_proseg.pretrained import card_of, find_run
 from keras_proseg.runs import Run

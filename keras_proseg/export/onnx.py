@@ -5,8 +5,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_proseg.errors import UsageError
 from keras_proseg.export.portable import Portable
+from keras_proseg.extras import import_extra
 
 OPSET = 18
 AXES = {
@@ -39,12 +39,7 @@ def write_onnx(folder: Path, model: Any) -> None:
 
 
 def _convert(function: Any, specs: list[Any], file: Path) -> None:
-    try:
-        import onnx
-        import tf2onnx
-    except ImportError as error:
-        text = "ONNX must be installed: pip install 'keras-proseg[onnx]'."
-        raise UsageError(f"{text} Received: {error}") from error
+    onnx, tf2onnx = (import_extra(name, "ONNX", "onnx") for name in ("onnx", "tf2onnx"))
     graph = tf.function(function, autograph=False)
     content, _ = tf2onnx.convert.from_function(graph, input_signature=specs, opset=OPSET)
     for value in (*content.graph.input, *content.graph.output):

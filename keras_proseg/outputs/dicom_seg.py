@@ -9,6 +9,7 @@ import numpy as np
 
 from keras_proseg import __version__
 from keras_proseg.errors import ProSegError, reason_of
+from keras_proseg.extras import import_extra
 
 ALGORITHM = "ProSeg (keras_proseg)"
 DESCRIPTION = "ProSeg"
@@ -27,14 +28,10 @@ def write_segmentation(
         series_number: of the new series.
 
     Raises:
-        ProSegError: highdicom is not installed, or the series lacks what a segmentation needs.
+        UsageError: highdicom is not installed.
+        ProSegError: the series lacks what a segmentation needs.
     """
-    try:
-        import highdicom
-    except ImportError as error:
-        raise ProSegError(
-            'DICOM-SEG needs highdicom: pip install "keras-proseg[data]". Received: no highdicom'
-        ) from error
+    highdicom = import_extra("highdicom", "DICOM-SEG", "data")
     try:
         _segmentation(highdicom, source, masks, labels, series_number).save_as(path)
     except Exception as error:  # what a header lacks or garbles shows here, in many ways

@@ -55,10 +55,9 @@ def sample_file(
     """
     out = Path(out) if out else _dated(image)
     check_new_folder(out, "--out")
-    _check(image)
     found = find_run(run)
+    source = _read(image, found.model_config().image_channels)
     model = found.load_model("best")
-    source = read_image(image, model.settings.image_channels)
     for note in source.notes:
         warnings.warn(str(note), stacklevel=2)
     images = _scaled(source, found.train_config(), image)
@@ -80,13 +79,14 @@ def sample_file(
     return [out / name for name in names]
 
 
-def _check(image: str | Path) -> None:
-    """Refuses a bad image before the seconds that a model takes, and the minutes of its samples."""
-    source = read_image(image)
+def _read(image: str | Path, channels: int) -> ImageFile:
+    """The image, refused if its samples could not be written, which takes them minutes to show."""
+    source = read_image(image, channels)
     if source.series is not None:
         from keras_proseg.outputs.dicom_seg import check_segmentable
 
         check_segmentable(datasets(source.series, range(len(source.images))))
+    return source
 
 
 def _dated(image: str | Path) -> Path:
