@@ -11,7 +11,7 @@ from google.protobuf import text_format
 from keras_proseg import pretrained
 from keras_proseg.config import ExportConfig
 from keras_proseg.errors import ProSegError, UsageError
-from keras_proseg.export import export_saved_model, trained_model, versions, warmup
+from keras_proseg.export import export_saved_model, trained_model, version_folders, warmup
 from keras_proseg.export.metadata import SHIPPED_CARD
 from keras_proseg.export.serving_files import write_serving_files
 from keras_proseg.model import ProSeg
@@ -21,11 +21,11 @@ from keras_proseg.runs import Run
 def test_the_next_version_is_one_above_the_highest(tmp_path):
     for name in ("2", "10", "notes", "1.5", "007"):
         (tmp_path / name).mkdir()
-    assert versions.free_version(tmp_path, None) == 11
+    assert version_folders.free_version(tmp_path, None) == 11
     with pytest.raises(UsageError, match="Received: 7"):
-        versions.free_version(tmp_path, 7)
-    assert versions.free_version(tmp_path, 8) == 8
-    assert versions.free_version(tmp_path / "none", None) == 1
+        version_folders.free_version(tmp_path, 7)
+    assert version_folders.free_version(tmp_path, 8) == 8
+    assert version_folders.free_version(tmp_path / "none", None) == 1
 
 
 def test_an_existing_version_is_kept(exported, tiny_run):
