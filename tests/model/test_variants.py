@@ -12,10 +12,9 @@ from keras_proseg.objective import ElboTerms, objective
 
 VARIANTS = [
     pytest.param({}, marks=pytest.mark.backend),
-    {"ambiguity_per_rater": True, "raters_per_step": 1},
+    {"ambiguity_per_rater": True, "raters_per_step": 1, "mask_l2": 1e-3, "diverse": "prior"},
     {"preference_mode": "concat", "decoder_features": False, "image_decoder": "none"},
     {"num_classes": 2, "stem": 1, "depth": 4, "dice_background": True, "reduction": "sum"},
-    {"mask_l2": 1e-3, "diverse": "prior", "raters_per_step": 2},
     pytest.param({"backbone": "efficientnet-lite0"}, marks=pytest.mark.backend),
 ]
 
