@@ -10,6 +10,7 @@ M counts draws: raters in training, samples afterwards.
 """
 
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import keras
@@ -107,7 +108,9 @@ class ProSeg(TrainStep, keras.Model):
         self.mask_decoder = MaskDecoder(c, self.backbone.finest, name="mask_decoder")
         self.image_decoder = make_image_decoder(c)
         self.trackers = [keras.metrics.Mean(n) for n in ("loss", "elbo", *TERMS)]
-        self.seed_generator = keras.random.SeedGenerator(seed)
+        # Its state is saved where it is an attribute of the model, and must not be listed twice:
+        # JAX cannot give a buffer away two times.
+        self._latents = SimpleNamespace(seeds=keras.random.SeedGenerator(seed))
         self.seed_state = self.seed_generator.state
         self.build((None, None, None, c.image_channels))
         if load_encoder and self.has_trained_encoder:
@@ -175,6 +178,11 @@ class ProSeg(TrainStep, keras.Model):
         terms = self.elbo_terms(batch, training)
         loss = ops.mean(obj.objective(terms, self.settings))
         return terms, loss + sum(self.losses)
+
+    @property
+    def seed_generator(self) -> keras.random.SeedGenerator:
+        """Of the latents drawn in training and by unseeded calls of `sample`."""
+        return self._latents.seeds
 
     @property
     def has_trained_encoder(self) -> bool:
