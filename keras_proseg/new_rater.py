@@ -32,8 +32,9 @@ def add_rater(
 ) -> Any:
     """A model that draws as a new rater, too, learnt from a few of their masks.
 
-    All networks stay as they are, and so do the other raters. p(r|tau) is not fitted: with
-    `diverse="prior"` nobody draws as the new rater.
+    All networks stay as they are, and so do the other raters: what is learnt lies between the
+    manners that the network knows. p(r|tau) is not fitted: with `diverse="prior"` nobody draws as
+    the new rater.
 
     Args:
         model: a trained `ProSeg` whose raters share q(z|x).
