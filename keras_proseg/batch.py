@@ -5,12 +5,11 @@ from typing import TYPE_CHECKING, Any
 import keras
 from keras import ops
 
+from keras_proseg.data.dataset import COLUMNS
 from keras_proseg.errors import UsageError, require
 
 if TYPE_CHECKING:
     from keras_proseg.model import ProSeg
-
-COLUMNS = ("image", "masks", "annotated")
 
 
 def batch_of(model: "ProSeg", data: Any) -> dict[str, Any]:

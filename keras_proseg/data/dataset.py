@@ -9,6 +9,8 @@ import numpy as np
 
 from keras_proseg.data.lazy import CHUNK, LazyRows, PackedMasks
 
+COLUMNS = ("image", "masks", "annotated")  # of a training batch
+
 
 @dataclass(frozen=True)
 class Case:

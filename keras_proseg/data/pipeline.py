@@ -14,9 +14,8 @@ import numpy as np
 
 from keras_proseg.config import TrainConfig
 from keras_proseg.data.augment import augment, draw_augmentation
-from keras_proseg.data.dataset import Dataset
+from keras_proseg.data.dataset import COLUMNS, Dataset
 
-COLUMNS = ("image", "masks", "annotated")
 _READING, _ENDING = threading.Lock(), threading.Event()
 
 

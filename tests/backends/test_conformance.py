@@ -10,7 +10,8 @@ from tiny_data import SMALL, TINY, tiny_arrays
 from keras_proseg import Dataset, ProSeg, load
 from keras_proseg.config import TrainConfig
 from keras_proseg.data.augment import augment
-from keras_proseg.data.pipeline import COLUMNS, BatchReader
+from keras_proseg.data.dataset import COLUMNS
+from keras_proseg.data.pipeline import BatchReader
 from keras_proseg.data.sequence import TrainingSequence
 from keras_proseg.optimizers import make_optimizer
 from keras_proseg.training import resume, train
