@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from keras_proseg import __version__
-from keras_proseg.config import ExportConfig, NewRaterConfig
+from keras_proseg.config import NUM_SAMPLES, SCORED_SAMPLES, ExportConfig, NewRaterConfig
 from keras_proseg.errors import ProSegError
 
 from .data import data
@@ -96,7 +96,7 @@ def train(
 @click.argument("image")
 @click.option("--out", metavar="DIR", help="New folder [default: samples/<date>-<image>].")
 @click.option("--rater", help="Draw as this rater (name, or index from 0) [default: anyone].")
-@click.option("--num-samples", default=16, show_default=True, type=click.IntRange(1))
+@click.option("--num-samples", default=NUM_SAMPLES, show_default=True, type=click.IntRange(1))
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
 @backend_option
 def sample(
@@ -124,7 +124,7 @@ def sample(
 @click.argument("run")
 @click.option("--data", metavar="SOURCE", help="Other data [default: the run's own].")
 @click.option("--split", type=click.Choice(["train", "val", "test", "all"]))
-@click.option("--num-samples", default=50, show_default=True, type=click.IntRange(1))
+@click.option("--num-samples", default=SCORED_SAMPLES, show_default=True, type=click.IntRange(1))
 @click.option("--out", metavar="DIR", help="Folder for metrics.json and cases.csv.")
 @click.option("--save-masks", metavar="DIR", help="New folder for each rater's predicted masks.")
 @backend_option

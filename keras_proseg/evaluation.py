@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_proseg.config import TrainConfig, without_lidc
+from keras_proseg.config import SCORED_SAMPLES, TrainConfig, without_lidc
 from keras_proseg.data.dataset import Dataset
 from keras_proseg.data.sources import read_dataset
 from keras_proseg.data.split import split_dataset, subset
@@ -31,7 +31,7 @@ TABLE = (
 def evaluate(
     model: Any,
     dataset: Dataset,
-    num_samples: int = 50,
+    num_samples: int = SCORED_SAMPLES,
     seed: int = 0,
     progress: bool = True,
     volumes: bool = True,
@@ -82,7 +82,7 @@ def evaluate_run(
     path: str | Path,
     data: str | None = None,
     split: str | None = None,
-    num_samples: int = 50,
+    num_samples: int = SCORED_SAMPLES,
     out: str | Path | None = None,
     save_masks: str | Path | None = None,
 ) -> dict[str, Any]:

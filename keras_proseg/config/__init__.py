@@ -30,6 +30,7 @@ from keras_proseg.config.presets import (
     preset_configs,
     to_dict,
 )
+from keras_proseg.config.samples import NUM_SAMPLES, SCORED_SAMPLES
 from keras_proseg.config.training import DEFAULT_MINUTES, TRAIN_CHOICES, TrainConfig
 
 __all__ = [
@@ -40,8 +41,10 @@ __all__ = [
     "LEAST_CONCENTRATION",
     "MAX_READERS",
     "MODEL_CHOICES",
+    "NUM_SAMPLES",
     "PUBLISHED_MODEL",
     "PUBLISHED_TRAIN",
+    "SCORED_SAMPLES",
     "TRAIN_CHOICES",
     "DataConfig",
     "ExportConfig",

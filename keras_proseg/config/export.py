@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from keras_proseg.config.checks import check_choice, check_least, check_types
+from keras_proseg.config.samples import NUM_SAMPLES
 from keras_proseg.errors import UsageError
 
 MOST_VERSION = 2**63 - 1
@@ -23,7 +24,7 @@ class ExportConfig:
 
     format: str = "saved_model"
     version: int | None = None
-    num_samples: int = 16
+    num_samples: int = NUM_SAMPLES
     precision: str = "float32"
     height: int = 128
     width: int = 128

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from keras_proseg.config.checks import check_above_zero, check_choice, check_least, check_seed
 from keras_proseg.config.data import DataConfig
+from keras_proseg.config.samples import NUM_SAMPLES
 from keras_proseg.errors import UsageError
 
 DEFAULT_MINUTES = 3.0
@@ -79,7 +80,7 @@ class TrainConfig(DataConfig):
     validations: int = 6
     val_cases: int = 48
     val_samples: int = 8
-    num_samples: int = 16
+    num_samples: int = NUM_SAMPLES
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_proseg.config import DataConfig
+from keras_proseg.config import NUM_SAMPLES, DataConfig
 from keras_proseg.data.fit import scaled_size
 from keras_proseg.data.formats.dicom_series import Series, datasets
 from keras_proseg.data.formats.image_file import DICOM, ImageFile, read_image
@@ -30,7 +30,7 @@ def sample_file(
     image: str | Path,
     out: str | Path | None = None,
     rater: int | str | None = None,
-    num_samples: int = 16,
+    num_samples: int = NUM_SAMPLES,
     seed: int = 0,
 ) -> list[Path]:
     """Samples segmentations of an image file, seen at the scale that the run was trained at.

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from keras import ops
 
+from keras_proseg.config import NUM_SAMPLES
 from keras_proseg.data.arrays import check_images
 from keras_proseg.errors import UsageError, require
 from keras_proseg.sampling.drawing import FIXED_SEED, law_of_total_variance
@@ -26,7 +27,7 @@ def sample(
     model: "ProSeg",
     image: Any,
     rater: Rater | Sequence[Rater] | None = None,
-    num_samples: int = 16,
+    num_samples: int = NUM_SAMPLES,
     seed: int | None = None,
     ambiguity_scale: float = 1.0,
 ) -> np.ndarray:
