@@ -44,11 +44,15 @@ class Part(NamedTuple):
     features: Any  # (B, h, w, F)
     q_tau: Any
     q_z: Any
+    z_per_rater: bool
 
     def mean(self, values: Any) -> Any:
-        """Of `values` (B, M or 1) over the raters present, (B,)."""
-        values = ops.broadcast_to(values, ops.shape(self.present))
+        """Of each rater's `values` (B, M) over the raters present, (B,)."""
         return obj.annotated_mean(values, self.present)
+
+    def mean_of_maps(self, values: Any) -> Any:
+        """Of each z's `values` (B, M or 1), (B,): the raters' own, or the image's, once."""
+        return self.mean(values) if self.z_per_rater else values[:, 0]
 
 
 def elbo_terms(model: "ProSeg", batch: dict[str, Any], training: bool = True) -> obj.ElboTerms:
@@ -90,7 +94,7 @@ def _terms_of_part(
     return obj.ElboTerms(
         **means,
         kl_tau=part.mean(ops.take(part.q_tau.kl(model.preference.p_tau()), part.chosen)),
-        kl_z=part.mean(kl_z),
+        kl_z=part.mean_of_maps(kl_z),
         energy_score=part.mean(obj.energy_score(part.masks, answers)),
         num_pixels=ops.cast(ops.prod(ops.shape(part.image)[1:3]), "float32"),
         num_latents=ops.cast(ops.prod(ops.shape(part.q_z.mean())[2:]), "float32"),
@@ -104,7 +108,8 @@ def _encoded(model: "ProSeg", batch: dict[str, Any], rows: Rows, key: Any, train
     features, heads = model.encode(image, training, own)
     masks = ops.cast(_of_chosen(model, batch["masks"], chosen), "float32")
     q_tau, q_z = model.preference.q_tau(), model.ambiguity.q_z(heads)
-    return Part(rows, image, masks, chosen, present, features, q_tau, q_z)
+    per_rater = model.settings.ambiguity_per_rater
+    return Part(rows, image, masks, chosen, present, features, q_tau, q_z, per_rater)
 
 
 def _terms_of_draw(
@@ -119,7 +124,7 @@ def _terms_of_draw(
     return {
         "answer": answer,
         "nll_mask": part.mean(_or_nan(part.masks, obj.bernoulli_nll(part.masks, logits))),
-        "nll_image": part.mean(_nll_image(model, part.image, z)),
+        "nll_image": part.mean_of_maps(_nll_image(model, part.image, z)),
         "nll_rater": part.mean(_nll_rater(model, tau, part.chosen)),
         "dice_loss": part.mean(dice),
     }

@@ -57,6 +57,16 @@ def test_raters_of_a_step_are_the_annotated_ones(count):
         np.testing.assert_allclose(getattr(some, name), getattr(every, name), rtol=1e-4)
 
 
+def test_an_image_without_raters_has_the_terms_of_an_image_alone():
+    data, none = batch(2), batch(2)
+    none["annotated"][:] = False
+    every, alone = (terms_of(tiny(), d) for d in (data, none))
+    for name in ("nll_image", "kl_z"):
+        np.testing.assert_array_equal(getattr(alone, name), getattr(every, name))
+    for name in ("nll_mask", "nll_rater", "kl_tau", "dice_loss", "energy_score"):
+        assert not getattr(alone, name).any()
+
+
 def test_the_image_that_is_decoded_is_the_scaled_one():
     data = batch(2)
     models = [tiny(intensity={"mode": "divide", "scale": scale}) for scale in (1.0, 100.0)]
