@@ -52,7 +52,7 @@ def zoomed(factor: float) -> Callable[[Dataset], Dataset]:
 
 SHIFTS = {
     "as trained": lambda cases: cases,
-    "window a quarter narrower": windowed(1.25, 0),
+    "window a fifth narrower": windowed(1.25, 0),
     "window a quarter wider": windowed(0.8, 0),
     "window half as wide": windowed(2.0, 0),
     "window twice as wide": windowed(0.5, 0),

@@ -44,9 +44,10 @@ class TrainConfig(DataConfig):
         learning_rate: of the network, at its peak.
         encoder_learning_rate: of an EfficientNet encoder, which starts with trained weights.
         preference_learning_rate: of the rater embedding and classifier.
-        weight_decay: decoupled (as in AdamW); of Adam, 0 is the plain one.
+        weight_decay: decoupled (as in AdamW), of all weights but the rater layers'; of Adam, 0 is
+            the plain one.
         warmup: steps over which the learning rate rises; a cosine takes it to 0 at the last step.
-        clip: bound on the global norm of the gradient; None for none.
+        clip: bound on the norm of the gradient of each optimizer's weights; None for none.
         augment: flips, rotation, intensity.
         rotation: of the augmentation: `"quarter"` turns, or `"any"` angle.
         zoom: of the augmentation: standard deviation of the log of the factor.
