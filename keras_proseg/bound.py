@@ -107,6 +107,8 @@ def _encoded(model: "ProSeg", batch: dict[str, Any], rows: Rows, key: Any, train
     own = chosen if model.settings.ambiguity_per_rater and not _all_raters(model) else None
     features, heads = model.encode(image, training, own)
     masks = ops.cast(_of_chosen(model, batch["masks"], chosen), "float32")
+    # Whatever fills the place of a missing mask: 0 times nan would reach the gradient.
+    masks = ops.where(present[:, :, None, None, None], masks, 0.0)
     q_tau, q_z = model.preference.q_tau(), model.ambiguity.q_z(heads)
     per_rater = model.settings.ambiguity_per_rater
     return Part(rows, image, masks, chosen, present, features, q_tau, q_z, per_rater)

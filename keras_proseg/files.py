@@ -164,7 +164,10 @@ def read_json(path: str | Path) -> Any:
 def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
     """Writes rows with the union of their columns, atomically."""
     names = list(dict.fromkeys(name for row in rows for name in row))
-    with atomic_file(path) as temporary, temporary.open("w", newline="") as handle:
+    with (
+        atomic_file(path) as temporary,
+        temporary.open("w", newline="", encoding="utf-8") as handle,
+    ):
         writer = csv.DictWriter(handle, names)
         writer.writeheader()
         writer.writerows(rows)

@@ -33,7 +33,8 @@ def add_rater(
     """A model that draws as a new rater, too, learnt from a few of their masks.
 
     All networks stay as they are, and so do the other raters: what is learnt lies between the
-    manners that the network knows. p(r|tau) is not fitted: with `diverse="prior"` nobody draws as
+    manners that the network knows. Seeds draw other samples of the others, from the same
+    distributions. p(r|tau) is not fitted: with `diverse="prior"` nobody draws as
     the new rater.
 
     Args:

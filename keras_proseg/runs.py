@@ -218,7 +218,7 @@ class Run:
         file = self.path / "history.csv"
         if not file.is_file():
             return []
-        with file.open(newline="") as handle:
+        with file.open(newline="", encoding="utf-8") as handle:
             return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(handle)]
 
     def write_history(self, rows: list[dict[str, float]]) -> None:

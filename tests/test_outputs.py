@@ -230,6 +230,13 @@ def test_values_that_16_bits_do_not_hold_are_kept(tmp_path):
     assert read_slice(tmp_path / "b.dcm").max() == 2**15 - 1  # of CT no tissue is there
 
 
+def test_units_of_fine_steps_are_kept(tmp_path):
+    stored = np.arange(64).reshape(8, 8)
+    fields = {"Modality": "MR", "RescaleSlope": "1E-6", "RescaleIntercept": 0}
+    write_slice(tmp_path / "a.dcm", stored, (0, 0, 1), 1, **fields)
+    np.testing.assert_allclose(read_slice(tmp_path / "a.dcm"), stored * 1e-6, rtol=1e-6)
+
+
 def test_pixels_that_no_decoder_reads_name_those_that_would(tmp_path, monkeypatch):
     write_slice(tmp_path / "a.dcm", np.zeros((8, 8)), (0, 0, 1), 1)
 

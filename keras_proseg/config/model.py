@@ -1,6 +1,7 @@
 """The network and its bound: what a saved model carries."""
 
-from dataclasses import dataclass, field, replace
+import math
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from keras_proseg.config.checks import check_above_zero, check_choice, check_least, check_types
@@ -35,7 +36,12 @@ class IntensityConfig:
 
     def __post_init__(self) -> None:
         check_types(self)
+        check_choice("intensity.mode", self.mode, ("divide", "window", "zscore"))
         check_above_zero(self, ("scale", "width", "std"))
+        for name in ("center", "mean"):
+            value = getattr(self, name)
+            if not math.isfinite(value):
+                raise UsageError(f"`intensity.{name}` must be finite. Received: {value}")
 
 
 @dataclass(frozen=True)
@@ -135,12 +141,10 @@ class ModelConfig:
         check_types(self)
         object.__setattr__(self, "raters", tuple(self.raters))
         object.__setattr__(self, "preference_start", tuple(self.preference_start))
-        if isinstance(self.intensity, dict):
-            object.__setattr__(self, "intensity", IntensityConfig(**self.intensity))
+        object.__setattr__(self, "intensity", _intensity(self.intensity))
         for name, allowed in MODEL_CHOICES.items():
             check_choice(name, getattr(self, name), allowed)
         check_choice("views", self.views, VIEWS)
-        check_choice("intensity.mode", self.intensity.mode, ("divide", "window", "zscore"))
         check_least(self, _LEAST_1, 1)
         check_least(self, _WEIGHTS, 0)
         check_above_zero(self, _SCALES)
@@ -173,6 +177,17 @@ class ModelConfig:
     def views_of(self, draws: int) -> int:
         """How many views so many draws are shared among: none is left without a draw."""
         return min(self.views, draws)
+
+
+def _intensity(given: Any) -> IntensityConfig:
+    """What was given as `intensity`, plain values as saved files have them among it."""
+    names = {f.name for f in fields(IntensityConfig)}
+    if isinstance(given, dict) and set(given) <= names:
+        return IntensityConfig(**given)
+    if not isinstance(given, IntensityConfig):
+        text = f"`intensity` must hold fields of `IntensityConfig`: {', '.join(sorted(names))}."
+        raise UsageError(f"{text} Received: {given}")
+    return given
 
 
 _LEAST_1 = (

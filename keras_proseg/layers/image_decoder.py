@@ -7,7 +7,7 @@ import keras
 
 from keras_proseg.config import ModelConfig
 from keras_proseg.layers.backbone import make_backbone
-from keras_proseg.layers.grids import unfold_blocks
+from keras_proseg.layers.grids import pad_to_multiple, unfold_blocks
 
 
 class LightImageDecoder(keras.layers.Layer):
@@ -42,7 +42,7 @@ class UNetImageDecoder(keras.layers.Layer):
 
     def call(self, z: Any) -> Any:
         """z (N, H, W, D) to image mean (N, H, W, C)."""
-        return self.out(self.unet(z)[0])
+        return self.out(self.unet(pad_to_multiple(z, self.unet.total_stride))[0])
 
 
 def make_image_decoder(config: ModelConfig) -> keras.layers.Layer | None:

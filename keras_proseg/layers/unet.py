@@ -1,5 +1,6 @@
 """A residual U-Net over any encoder: features at a fine stride, context at a coarse one."""
 
+import math
 from typing import Any
 
 import keras
@@ -179,4 +180,4 @@ def conv(filters: int, size: int, stride: int = 1, name: str | None = None) -> k
 
 def norm(filters: int) -> GroupNorm:
     """Group normalisation of `filters` channels."""
-    return GroupNorm(groups=min(8, filters), epsilon=1e-5)
+    return GroupNorm(groups=math.gcd(8, filters) if filters > 8 else filters, epsilon=1e-5)

@@ -54,6 +54,22 @@ def test_missing_raters_have_no_part_in_loss_or_gradient(settings):
 
 
 @pytest.mark.backend
+def test_what_fills_the_place_of_a_missing_mask_is_nothing():
+    data, filled = batch(), batch()
+    data["annotated"][:, 2] = filled["annotated"][:, 2] = False
+    filled["masks"] = filled["masks"].astype("float32")
+    filled["masks"][:, 2] = np.nan
+    model = tiny()
+    (loss, gradients), (loss2, gradients2) = (
+        loss_and_gradients(model, lambda d=d: model.compute_terms_and_loss(d, training=False)[1])
+        for d in (data, filled)
+    )
+    np.testing.assert_array_equal(loss2, loss)
+    for path, gradient in gradients.items():
+        np.testing.assert_array_equal(gradients2[path], gradient, err_msg=path)
+
+
+@pytest.mark.backend
 def test_whole_maps_are_picked_image_by_image():
     rng = np.random.default_rng(0)
     maps = rng.normal(size=(3, 4, 5, 6, 2)).astype("float32")

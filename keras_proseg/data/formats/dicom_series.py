@@ -18,6 +18,7 @@ TAGS = (
 SAME_MM = 0.01  # slices so close lie at one position
 SAME_VALUE = 1e-3  # of spacings in mm and of directions, which writers round differently
 WHOLE_HU = 1e-3
+LEAST_STEP = 0.5  # slope of units that may be whole numbers
 GAP = 1.5  # steps between slices above which one is missing
 AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 
@@ -123,7 +124,8 @@ def read_slice(path: Path, shape: tuple[int, int] | None = None) -> np.ndarray:
     finite = bool(np.isfinite([slope, intercept]).all())
     require(finite, str(path), "a slice with finite RescaleSlope", (slope, intercept))
     units = pixels.astype(np.float64) * slope + intercept
-    whole = np.abs(units - np.rint(units)).max() < WHOLE_HU
+    # Units of finer steps, as of diffusion or uptake, are all near 0 and yet no whole numbers.
+    whole = abs(slope) >= LEAST_STEP and np.abs(units - np.rint(units)).max() < WHOLE_HU
     fits = ct or np.abs(units + 0.5).max() < 2**15
     if not (whole and fits):
         return units.astype(np.float32)

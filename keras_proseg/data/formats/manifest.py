@@ -29,20 +29,31 @@ def read_manifest(path: str | Path, findings: Findings) -> tuple[list[Row], str]
     try:
         with path.open(newline="", encoding="utf-8-sig") as handle:
             reader = csv.DictReader(handle, restkey="", strict=True)
-            lines = [{(k or "").strip(): v for k, v in line.items()} for line in reader]
-            names = [name.strip() for name in reader.fieldnames or []]
+            lines = [{_name(k): v for k, v in line.items()} for line in reader]
+            names = [_name(name) for name in reader.fieldnames or []]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         findings.add(f"no CSV in UTF-8 ({error})", "save it as comma-separated UTF-8 text")
         return [], "case_ids"
+    wanted = f"columns {', '.join(REQUIRED)}, optionally {', '.join(OPTIONAL)}"
     missing = [name for name in REQUIRED if name not in names]
     if missing or not lines:
         text = f"no column {', '.join(missing)}" if missing else "no rows"
-        wanted = f"columns {', '.join(REQUIRED)}, optionally {', '.join(OPTIONAL)}"
         findings.add(text, f"{wanted}; one row per annotation")
         return [], "case_ids"
+    if len(set(names)) < len(names):
+        twice = ", ".join(sorted({name for name in names if names.count(name) > 1}))
+        findings.add(f"more than one column {twice}", "one row per annotation, each column once")
+        return [], "case_ids"
+    for name in names:
+        if name not in REQUIRED + OPTIONAL:
+            findings.note(f"a column {name} that is not read", f"{wanted}, or leave it")
     group_by = "patient_ids" if "patient" in names else "case_ids"
     rows = [_row(number, line, path, findings) for number, line in enumerate(lines, 2)]
     return [row for row in rows if row is not None], group_by
+
+
+def _name(column: str | None) -> str:
+    return (column or "").strip().lower()
 
 
 def _row(number: int, line: dict, path: Path, findings: Findings) -> Row | None:
