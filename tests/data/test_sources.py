@@ -403,3 +403,17 @@ def test_slices_of_a_ct_are_cases_of_their_own():
     dataset = Dataset.from_arrays(**tiny_arrays(4), places=places)
     assert cases_of(dataset, True) == [[0, 1, 2, 3]]
     assert cases_of(replace(dataset, image_kind="ct"), True) == [[0], [1], [2], [3]]
+
+
+def test_columns_of_a_manifest_are_read_whatever_their_case_and_each_once(tmp_path):
+    path = files.write_manifest(tmp_path, files.cases())
+    header, rest = path.read_text().split("\n", 1)
+    path.write_text(f"{header.title()}\n{rest}")
+    assert read_dataset(str(path)).group_by == "patient_ids"
+    path.write_text(f"{header},mask\n{rest}")
+    with pytest.raises(DataError, match="more than one column mask"):
+        read_dataset(str(path))
+    lines = [f"{line},x" for line in rest.splitlines()]
+    path.write_text("\n".join([f"{header},Site", *lines]))
+    notes = verify_source(str(path))[0].items
+    assert any("a column site that is not read" in item.what for item in notes)

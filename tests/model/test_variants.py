@@ -63,6 +63,16 @@ def test_published_preset_takes_a_step(decoder):
     assert config.tau_size == 4
 
 
+@pytest.mark.parametrize(
+    ("pixels", "settings"), [(36, {"image_decoder": "unet", "width": 8}), (32, {"width": 10})]
+)
+def test_any_size_and_width_has_finite_terms(pixels, settings):
+    fine = {"stem": 1, "depth": 2, "ambiguity_stride": 1}
+    model = ProSeg(raters=["a", "b", "c"], **fine, **settings)
+    terms = model.elbo_terms(batch(1, pixels=pixels), training=False)
+    assert np.isfinite(keras.ops.convert_to_numpy(terms.elbo())).all()
+
+
 def test_summary_and_evaluate_work(capsys):
     model = tiny()
     model.compile(**QUICK)
