@@ -1,13 +1,13 @@
 """One table, backend by backend: seconds per step, and the losses of equal runs.
 
-    python benchmarks/backends.py [--preset default] [--batch-size 4] [--steps 30] [--backends ...]
+    python benchmarks/backends.py [--preset default] [--batch-size N] [--steps 30] [--backends ...]
 
 `--jit-compile` compiles with XLA where that is not the default: TensorFlow's path on a GPU.
 
 `--perturb N` starts run N from weights moved by one part in ten million, about float32's rounding:
 the losses of several such runs on one backend show how far rounding alone carries in these steps.
 
-`--slower N` divides both learning rates by N: in such steps rounding is not carried far, and what
+`--slower N` divides the learning rates by N: in such steps rounding is not carried far, and what
 the backends compute differently would show.
 
 Every installed backend starts from the same weights (a file written by the first), sees the same

@@ -166,8 +166,9 @@ def paired(noise: Any) -> Any:
 
 
 def key_of(seed: int, use: int) -> Any:
-    """The pair of integers that seeds one draw."""
-    return ops.convert_to_tensor(np.array([seed % 2**31, use], "int32"))
+    """The pair of integers that seeds one draw; seeds may have more than 31 bits."""
+    high = seed // 2**31 % 2**11
+    return ops.convert_to_tensor(np.array([seed % 2**31, high * 2**20 + use], "int32"))
 
 
 def _of_raters(heads: Any, rater_ids: Any) -> Any:

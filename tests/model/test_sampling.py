@@ -22,6 +22,7 @@ def test_seed_contract():
     assert one.dtype == np.float32
     assert one.flags.writeable
     assert (one != model.sample(image[0], "bob", 4, seed=10)).any()
+    assert (one != model.sample(image[0], "bob", 4, seed=9 + 2**31)).any()
     assert (model.sample(image[0], "bob", 4) != model.sample(image[0], "bob", 4)).any()
     first, again, other = (tiny(seed=s).sample(image[0], "bob", 4) for s in (5, 5, 6))
     np.testing.assert_array_equal(first, again)

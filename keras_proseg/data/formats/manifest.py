@@ -34,22 +34,27 @@ def read_manifest(path: str | Path, findings: Findings) -> tuple[list[Row], str]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         findings.add(f"no CSV in UTF-8 ({error})", "save it as comma-separated UTF-8 text")
         return [], "case_ids"
-    wanted = f"columns {', '.join(REQUIRED)}, optionally {', '.join(OPTIONAL)}"
-    missing = [name for name in REQUIRED if name not in names]
-    if missing or not lines:
-        text = f"no column {', '.join(missing)}" if missing else "no rows"
-        findings.add(text, f"{wanted}; one row per annotation")
+    if not _check_columns(names, bool(lines), findings):
         return [], "case_ids"
-    if len(set(names)) < len(names):
-        twice = ", ".join(sorted({name for name in names if names.count(name) > 1}))
-        findings.add(f"more than one column {twice}", "one row per annotation, each column once")
-        return [], "case_ids"
-    for name in names:
-        if name not in REQUIRED + OPTIONAL:
-            findings.note(f"a column {name} that is not read", f"{wanted}, or leave it")
     group_by = "patient_ids" if "patient" in names else "case_ids"
     rows = [_row(number, line, path, findings) for number, line in enumerate(lines, 2)]
     return [row for row in rows if row is not None], group_by
+
+
+def _check_columns(names: list[str], any_rows: bool, findings: Findings) -> bool:
+    """Whether the columns `names` can be read as a manifest's."""
+    wanted = f"columns {', '.join(REQUIRED)}, optionally {', '.join(OPTIONAL)}"
+    missing = [name for name in REQUIRED if name not in names]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if missing or not any_rows:
+        text = f"no column {', '.join(missing)}" if missing else "no rows"
+        findings.add(text, f"{wanted}; one row per annotation")
+    elif twice:
+        text = f"more than one column {', '.join(twice)}"
+        findings.add(text, "one row per annotation, each column once")
+    for name in sorted({*names} - {*REQUIRED, *OPTIONAL, ""}):
+        findings.note(f"a column {name} that is not read", f"{wanted}, or leave it")
+    return not (missing or twice) and any_rows
 
 
 def _name(column: str | None) -> str:
