@@ -158,7 +158,8 @@ class ProSeg(TrainStep, keras.Model):
         self.built = True
 
     def call(self, image: Any, training: bool = False) -> Any:
-        """Mean probability over raters, (B, H, W, K), of raw `image` (B, H, W, C)."""
+        """Mean probability over raters, (B, H, W, K), of raw `image` (B, H, W, C) or a batch."""
+        image = image["image"] if isinstance(image, dict) else image
         mean, _ = drawing.rater_moments(self, image)
         return ops.mean(mean, axis=1)
 

@@ -19,7 +19,7 @@ from keras_proseg.data.dataset import Dataset, rows_of
 from keras_proseg.data.fit import at_scale
 from keras_proseg.data.sources import as_asked, load_dataset
 from keras_proseg.data.split import split_dataset, split_rows
-from keras_proseg.errors import ProSegError, UsageError
+from keras_proseg.errors import UsageError
 from keras_proseg.imagenet import package_file
 from keras_proseg.runs import Run
 from keras_proseg.session import Session
@@ -67,7 +67,7 @@ def train(
     _announce(dataset, facts, log)
     try:
         return _trained(run, model_config, train_config, dataset, log)
-    except ProSegError:
+    except Exception:  # memory that is not there among them
         run.discard_unless_begun()  # else the mended command would find its folder taken
         raise
 

@@ -59,6 +59,13 @@ def test_any_size_goes_in_and_comes_out(height, width):
 
 
 @pytest.mark.backend
+def test_batches_of_a_training_can_be_predicted():
+    model, one = tiny(views=1, mean_samples=1), batch(2)
+    found = model.predict(one, batch_size=2, verbose=0)
+    np.testing.assert_allclose(found, model.predict(one["image"], verbose=0), atol=1e-6)
+
+
+@pytest.mark.backend
 def test_answers_are_decoded_as_training_decodes():
     model, rng = tiny(), np.random.default_rng(0)
     image = batch(2)["image"]
