@@ -27,7 +27,9 @@ if keras.backend.backend() == "tensorflow":
 from tiny_data import TINY, tiny_arrays
 from keras_proseg import Dataset, load, train
 from keras_proseg.session import Session
-Session._report = lambda self: None  # the weights are what is asked
+# The weights are what is asked.
+Session._validate = lambda self: {{"ged": 0.5, "dice_match": 0.5, "dice_rater": 0.5}}
+Session._report = lambda self: None
 arrays = tiny_arrays(24)
 arrays["annotated"] = np.ones((24, 3), bool)
 arrays["annotated"][::3, 1] = False
