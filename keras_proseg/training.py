@@ -21,6 +21,7 @@ from keras_proseg.data.sources import as_asked, load_dataset
 from keras_proseg.data.split import split_dataset, split_rows
 from keras_proseg.errors import UsageError
 from keras_proseg.imagenet import package_file
+from keras_proseg.intensities import intensities_of
 from keras_proseg.runs import Run
 from keras_proseg.session import Session
 
@@ -63,6 +64,7 @@ def train(
     run = Run.create(out, dataset.source)
     model_config = fit_config(model_config, dataset, train_config)
     facts = _facts(data, dataset)
+    facts["intensities"] = intensities_of(dataset, model_config.intensity)
     run.write_config(model_config, train_config, facts)
     _announce(dataset, facts, log)
     try:

@@ -19,6 +19,7 @@ from keras_proseg.data.formats.image_file import DICOM, ImageFile, read_image
 from keras_proseg.data.places import resize
 from keras_proseg.errors import ProSegError
 from keras_proseg.files import atomic_folder, check_new_folder
+from keras_proseg.intensities import warn_of_other_intensities
 from keras_proseg.memory import images_at_once
 from keras_proseg.outputs.writers import write_nifti, write_png
 from keras_proseg.pretrained import find_run
@@ -60,6 +61,7 @@ def sample_file(
     model = found.load_model("best")
     for note in source.notes:
         warnings.warn(str(note), stacklevel=2)
+    warn_of_other_intensities(found, source.images, image)
     images = _scaled(source, found.train_config(), image)
     with atomic_folder(out) as folder:
         drawn = _drawn(model, images, source.images.shape[1:3], rater, num_samples, seed)
