@@ -230,6 +230,21 @@ def test_values_that_16_bits_do_not_hold_are_kept(tmp_path):
     assert read_slice(tmp_path / "b.dcm").max() == 2**15 - 1  # of CT no tissue is there
 
 
+def test_intensities_are_not_read_upside_down(tiny_run, tmp_path):
+    stored = np.arange(64).reshape(8, 8)
+    for kind in ("MONOCHROME1", "MONOCHROME2"):  # of CT, values are HU and not what is shown
+        write_slice(tmp_path / "ct.dcm", stored, (0, 0, 1), 1, PhotometricInterpretation=kind)
+        np.testing.assert_array_equal(read_slice(tmp_path / "ct.dcm"), stored - 1024)
+    xray = {"Modality": "DX", "RescaleSlope": None, "RescaleIntercept": None}
+    for kind, fields in (("MONOCHROME1", xray), ("PALETTE COLOR", xray), ("PALETTE COLOR", {})):
+        fields = fields | {"PhotometricInterpretation": kind}
+        write_slice(tmp_path / "in" / "a.dcm", stored, (0, 0, 1), 1, **fields)
+        text = rf"a.dcm must be a slice whose low values are dark \(MONOCHROME2\). Received: {kind}"
+        with pytest.raises(ProSegError, match=text):
+            sample_file(tiny_run.path, tmp_path / "in", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_units_of_fine_steps_are_kept(tmp_path):
     stored = np.arange(64).reshape(8, 8)
     fields = {"Modality": "MR", "RescaleSlope": "1E-6", "RescaleIntercept": 0}
@@ -264,6 +279,30 @@ def test_how_a_patients_name_is_written_is_no_concern(series, tmp_path, recwarn)
     assert not [w for w in recwarn if "person name" in str(w.message)]
     _, found = segments(tmp_path / "seg.dcm", by_position(folder), False)
     np.testing.assert_array_equal(found, masks)
+
+
+@pytest.mark.parametrize("name", dicom_seg.MAY_BE_EMPTY)
+def test_what_a_header_may_leave_empty_may_be_absent(name, tmp_path):
+    import pydicom
+
+    write_slice(tmp_path / "a.dcm", np.zeros((8, 8)), (0, 0, 1), 1, **{name: None})
+    source = [pydicom.dcmread(tmp_path / "a.dcm")]
+    masks = np.ones((1, 8, 8, 1), np.uint8)
+    dicom_seg.write_segmentation(tmp_path / "seg.dcm", source, masks, ["ann"])
+    seg = highdicom.seg.segread(tmp_path / "seg.dcm")
+    assert seg.PatientID == "P1"
+    assert name in seg
+    assert not seg.get(name)
+
+
+@pytest.mark.parametrize("name", ["PatientID", "StudyInstanceUID", "SliceThickness"])
+def test_what_a_header_must_not_lack_is_named(name, tmp_path):
+    import pydicom
+
+    write_slice(tmp_path / "a.dcm", np.zeros((8, 8)), (0, 0, 1), 1, **{name: None})
+    source, masks = [pydicom.dcmread(tmp_path / "a.dcm")], np.ones((1, 8, 8, 1), np.uint8)
+    with pytest.raises(ProSegError, match=f"for a DICOM-SEG. Received: no {name}$"):
+        dicom_seg.write_segmentation(tmp_path / "seg.dcm", source, masks, ["ann"])
 
 
 def test_what_a_segmentation_needs(tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """DICOM-SEG: masks that a viewer lays over the series they were predicted from."""
 
 import warnings
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -13,6 +14,10 @@ from keras_proseg.extras import import_extra
 
 ALGORITHM = "ProSeg (keras_proseg)"
 DESCRIPTION = "ProSeg"
+MAY_BE_EMPTY = (  # of type 2: an empty value says that it is not known
+    "PatientName", "PatientBirthDate", "PatientSex", "StudyID", "AccessionNumber", "StudyDate",
+    "StudyTime",
+)  # fmt: skip
 
 
 def write_segmentation(
@@ -22,7 +27,7 @@ def write_segmentation(
 
     Args:
         path: the new file.
-        source: the Z slices' pydicom datasets.
+        source: the Z slices' pydicom datasets; `MAY_BE_EMPTY` are added to them where absent.
         masks: (Z, H, W, L) 0/1, in the order of `source`.
         labels: L names, such as raters.
         series_number: of the new series.
@@ -33,11 +38,15 @@ def write_segmentation(
     """
     highdicom = import_extra("highdicom", "DICOM-SEG", "data")
     try:
+        for image, name in product(source, MAY_BE_EMPTY):
+            image.setdefault(name, None)
         _segmentation(highdicom, source, masks, labels, series_number).save_as(path)
     except Exception as error:  # what a header lacks or garbles shows here, in many ways
         where = Path(getattr(source[0], "filename", None) or path).parent
         text = f"{where} must have whole headers of one series, for a DICOM-SEG."
-        raise ProSegError(f"{text} Received: {reason_of(error)}") from error
+        lacking = isinstance(error, AttributeError) and error.name
+        reason = f"no {lacking}" if lacking else reason_of(error)
+        raise ProSegError(f"{text} Received: {reason}") from error
 
 
 def check_segmentable(source: list[Any]) -> None:

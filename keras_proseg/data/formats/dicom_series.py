@@ -105,7 +105,7 @@ def read_slice(path: Path, shape: tuple[int, int] | None = None) -> np.ndarray:
         (H, W), int16 where they are whole numbers (CT's clipped to its range), else float32.
 
     Raises:
-        ProSegError: no readable slice, or not of `shape`.
+        ProSegError: no readable slice, not of `shape`, or one whose low values are the bright ones.
     """
     image = _read(path)
     try:
@@ -114,6 +114,7 @@ def read_slice(path: Path, shape: tuple[int, int] | None = None) -> np.ndarray:
         intercept = float(getattr(image, "RescaleIntercept", 0))
         ct = getattr(image, "Modality", "CT") == "CT"
         measured = not ct or hasattr(image, "RescaleIntercept")
+        shown = str(image.PhotometricInterpretation)
     except Exception as error:
         reason = " ".join(str(error).split())  # which decoders are lacking comes in later lines
         raise ProSegError(f"{path} must hold whole pixels. Received: {reason}") from error
@@ -121,6 +122,9 @@ def read_slice(path: Path, shape: tuple[int, int] | None = None) -> np.ndarray:
     good = pixels.ndim == 2 and (shape is None or pixels.shape == shape)
     require(good, str(path), f"{wanted} pixels", pixels.shape)
     require(measured, str(path), "a CT slice with RescaleSlope and RescaleIntercept", "none")
+    # Hounsfield units are what they are, however they are shown.
+    grey = shown == "MONOCHROME2" or (ct and shown == "MONOCHROME1")
+    require(grey, str(path), "a slice whose low values are dark (MONOCHROME2)", shown)
     finite = bool(np.isfinite([slope, intercept]).all())
     require(finite, str(path), "a slice with finite RescaleSlope", (slope, intercept))
     units = pixels.astype(np.float64) * slope + intercept
