@@ -22,7 +22,7 @@ def check_new_folder(path: Path, option: str) -> None:
     Raises:
         UsageError: a file, or a folder that holds something.
     """
-    if path.is_file() or (path.is_dir() and any(path.iterdir())):
+    if path.is_file() or (path.is_dir() and _others_in(path)):
         raise UsageError(f"`{option}` must be a new or empty folder. Received: {path}")
 
 
@@ -44,12 +44,12 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
     """Yields a temporary name with `path`'s suffix; renames it to `path` when the block ends well.
 
     Args:
-        path: the final file; its folder is made when absent.
+        path: the final file; its folder is made when absent. Through a link its target is written.
 
     Raises:
         ProSegError: the file cannot be written (no space, no permission); nothing is left behind.
     """
-    path = Path(path)
+    path = _target(Path(path))
     with _scratch(path) as folder:
         temporary = folder / path.name
         yield temporary
@@ -63,12 +63,12 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     """Yields a temporary folder; renames it to `path` at the end.
 
     If `path` is an existing empty folder (perhaps a mount or the working directory), it is kept and
-    filled.
+    filled. What a killed process left half-written there is no concern.
 
     Raises:
         ProSegError: it cannot be written, or `path` is empty no more at the end.
     """
-    path = Path(path)
+    path = _target(Path(path))
     filled = path.is_dir()
     with _scratch(path) as folder:
         temporary = folder / "whole"
@@ -78,11 +78,19 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
         if not filled:
             temporary.replace(path)
             return
-        for other in path.iterdir():
-            if not other.name.startswith(SCRATCH):
-                raise ProSegError(f"{path} must stay empty meanwhile. Received: {other.name}")
+        for name in _others_in(path):
+            raise ProSegError(f"{path} must stay empty meanwhile. Received: {name}")
         for entry in temporary.iterdir():
             entry.rename(path / entry.name)
+
+
+def _target(path: Path) -> Path:
+    return Path(os.path.realpath(path)) if path.is_symlink() else path
+
+
+def _others_in(folder: Path) -> list[str]:
+    """Names of what is there and not half-written."""
+    return [path.name for path in folder.iterdir() if not path.name.startswith(SCRATCH)]
 
 
 def _to_disk(folder: Path) -> None:

@@ -6,8 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from keras_proseg.errors import ProSegError
-from keras_proseg.files import atomic_file, atomic_folder, read_json, with_nan, write_json
+from keras_proseg.errors import ProSegError, UsageError
+from keras_proseg.files import (
+    atomic_file,
+    atomic_folder,
+    check_new_folder,
+    read_json,
+    with_nan,
+    write_json,
+)
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -50,6 +57,39 @@ def test_a_folder_that_is_there_is_filled_and_not_replaced(given, tmp_path, monk
     assert (tmp_path / "there").stat().st_ino == before
     assert [p.name for p in (tmp_path / "there").iterdir()] == ["below"]
     assert (tmp_path / "there" / "below" / "x").read_text() == "x"
+
+
+def test_through_a_link_its_target_is_written(tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "disk" / "a.json").write_text("{}")
+    for name, target in {"file": "disk/a.json", "new": "disk/b.json", "folder": "disk/f"}.items():
+        (tmp_path / name).symlink_to(target)
+    write_json(tmp_path / "file", {"a": 1})
+    write_json(tmp_path / "new", {"b": 2})
+    with atomic_folder(tmp_path / "folder") as folder:
+        (folder / "x").write_text("x")
+    assert all((tmp_path / name).is_symlink() for name in ("file", "new", "folder"))
+    assert read_json(tmp_path / "disk" / "a.json") == {"a": 1}
+    assert read_json(tmp_path / "disk" / "b.json") == {"b": 2}
+    assert (tmp_path / "disk" / "f" / "x").read_text() == "x"
+    assert len(list(tmp_path.iterdir())) == 4
+    assert len(list((tmp_path / "disk").iterdir())) == 3
+    with pytest.raises(ProSegError, match="No space left"), atomic_file(tmp_path / "file"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert read_json(tmp_path / "file") == {"a": 1}
+
+
+def test_what_a_killed_process_left_is_nothing(tmp_path):
+    with pytest.raises(KeyboardInterrupt), atomic_folder(tmp_path) as folder:
+        (left := folder.parent.with_name(folder.parent.name + "-killed")).mkdir()
+        raise KeyboardInterrupt
+    assert [p.name for p in tmp_path.iterdir()] == [left.name]
+    check_new_folder(tmp_path, "--out")
+    with atomic_folder(tmp_path) as folder:
+        (folder / "x").write_text("x")
+    assert {p.name for p in tmp_path.iterdir()} == {left.name, "x"}
+    with pytest.raises(UsageError, match="new or empty folder"):
+        check_new_folder(tmp_path, "--out")
 
 
 def test_a_folder_that_somebody_else_fills_meanwhile_is_left_alone(tmp_path):
