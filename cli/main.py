@@ -1,5 +1,6 @@
 """The door: `keras-proseg`. Heavy imports live inside the commands; errors leave in one line."""
 
+import io
 import signal
 import sys
 import warnings
@@ -25,6 +26,7 @@ class Door(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Runs the command."""
         warnings.showwarning = _one_line_warning
+        _print_any_name()
         # `docker stop` and schedulers send it: what is half-written is removed, as at Ctrl-C.
         with suppress(ValueError):  # signals can be set in the main thread only
             signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
@@ -32,6 +34,9 @@ class Door(click.Group):
             return super().invoke(ctx)
         except ProSegError as error:
             _fail(error, error.exit_code)
+        except UnicodeEncodeError as error:  # a file's name that no text may hold
+            until = error.object[: error.end][-40:]
+            _fail(f"Names must be whole UTF-8 to be stored. Received: {until!r}", 1)
         except MemoryError:
             _fail("The data must fit in memory. Received: not enough memory", 1)
         except OSError as error:
@@ -46,6 +51,12 @@ def _fail(message: Any, code: int) -> None:
         more = len(findings) - MOST_FINDINGS
         click.echo(f"Error: {more} more; `keras-proseg data verify` names all.", err=True)
     sys.exit(code)
+
+
+def _print_any_name() -> None:
+    """Lets names of files that are no UTF-8 be printed, as on standard error."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _one_line_warning(message: Any, category: Any, *_: Any, **__: Any) -> None:
