@@ -13,6 +13,7 @@ from keras_proseg.data.sources import read_dataset
 from keras_proseg.data.split import split_dataset, subset
 from keras_proseg.errors import ProSegError
 from keras_proseg.files import check_folder, write_csv, write_json
+from keras_proseg.intensities import warn_of_other_intensities
 from keras_proseg.memory import images_at_once
 from keras_proseg.metrics import summarise
 from keras_proseg.outputs.masks import save_masks as write_masks
@@ -108,6 +109,8 @@ def evaluate_run(
     run = find_run(path)
     split = split or ("all" if data else "val")
     dataset = cases_of_run(run, data, split)
+    if data is not None:
+        warn_of_other_intensities(run, dataset.images, data)
     model = run.load_model("best")
     if save_masks is not None:
         check_takes(model, dataset)

@@ -105,6 +105,19 @@ def test_sampling_warns_in_one_line_and_goes_on(tiny_run, tmp_path):
         assert (tmp_path / name / "masks.npy").is_file()
 
 
+@pytest.mark.filterwarnings("default")
+def test_evaluating_other_data_warns_as_well(tiny_run, arrays, tmp_path):
+    for name, factor in (("mm", 1), ("um", 1000)):
+        columns = {"images": arrays["images"] * factor, "masks": arrays["masks"]}
+        few = {column: values[:3] for column, values in columns.items()}
+        np.savez(tmp_path / f"{name}.npz", **few, rater_ids=["ann", "bob", "cy"])
+        path = tmp_path / f"{name}.npz"
+        done = command("evaluate", tiny_run.path, "--data", path, "--num-samples", 2)
+        assert done.exit_code == 0, done.output
+        lines = [line for line in done.output.splitlines() if "far from the training's" in line]
+        assert len(lines) == (name == "um")
+
+
 def test_the_shipped_model_is_for_8_bit_crops():
     shipped = find_run("lidc")
     for grey in (GREY, 255 - GREY, GREY[:, :8, :8]):

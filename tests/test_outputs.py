@@ -167,6 +167,7 @@ def test_samples_of_a_series_are_a_segmentation_in_place(tiny_run, tiny_model, s
     np.testing.assert_array_equal(stored > 0.5, expected)
 
 
+@pytest.mark.filterwarnings("ignore:.* are far from the training's")
 def test_a_single_slice_and_pydicoms_own(tiny_run, tiny_model, series, tmp_path):
     from pydicom.data import get_testdata_file
 
