@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from keras_proseg_cli.main import main
+from keras_proseg_cli.report import print_table
 
 import keras_proseg
 from keras_proseg.config import TrainConfig
-from keras_proseg_cli.main import main
-from keras_proseg_cli.report import print_table
 
 
 def run(*arguments):

@@ -7,10 +7,10 @@ import warnings
 import numpy as np
 import pytest
 import source_files as files
+from keras_proseg_cli.main import MOST_FINDINGS
 from test_cli import run
 
 from keras_proseg.data import sources
-from keras_proseg_cli.main import MOST_FINDINGS
 
 NO_TEXT = os.fsdecode(b"case\xff")  # a name that is no UTF-8
 

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import click
 import pytest
-
 from keras_proseg_cli.main import main
 
 ROOT = Path(__file__).parents[1]

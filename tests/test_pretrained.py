@@ -3,9 +3,9 @@ import json
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from keras_proseg_cli.main import main
 
 from keras_proseg import ProSeg, ProSegError, UsageError, load, pretrained
-from keras_proseg_cli.main import main
 
 
 @pytest.fixture

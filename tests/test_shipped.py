@@ -6,11 +6,11 @@ import shutil
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from keras_proseg_cli.main import main
 from scipy.ndimage import gaussian_filter
 
 from keras_proseg import ProSeg, pretrained
 from keras_proseg.export import export_saved_model
-from keras_proseg_cli.main import main
 
 LINE = {"dice_match": 0.885, "dice_soft": 0.875, "dice_rater": 0.86}
 LIMITS = {"ged": 0.155, "fragments": 0.3, "ece": 0.03}

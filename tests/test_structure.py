@@ -5,10 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import keras_proseg_cli
 import pytest
 
 import keras_proseg
-import keras_proseg_cli
 
 PACKAGE = Path(keras_proseg.__file__).parent
 BACKENDS = {"tensorflow", "tensorflow_probability", "tf_keras", "jax", "numpyro", "torch"}

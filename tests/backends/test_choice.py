@@ -44,7 +44,6 @@ def test_a_backend_without_its_distributions_is_one_line_too(monkeypatch):
 @pytest.mark.parametrize(("backend", "absent"), [("jax", "numpyro"), ("torch", "torch")])
 def test_a_command_on_a_backend_that_is_not_installed(backend, absent, monkeypatch):
     from click.testing import CliRunner
-
     from keras_proseg_cli.main import main
 
     monkeypatch.setitem(sys.modules, absent, None)
