@@ -19,7 +19,7 @@ def start_backend(name: str | None) -> None:
     with silent_descriptor(2):
         import keras
 
-        from keras_proseg.trainers import spread_operations
+        from keras_proseg.runtime import spread_operations
 
         spread_operations()  # has to come before it wakes
         keras.ops.zeros(1)  # devices are looked for, and lacking ones reported, at the first use

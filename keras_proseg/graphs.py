@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from keras_proseg.trainers import compiled, reused
+from keras_proseg.runtime import compiled, reused
 
 
 class Graphs:

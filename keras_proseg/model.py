@@ -17,6 +17,7 @@ import keras
 from keras import ops
 
 from keras_proseg import objective as obj
+from keras_proseg.batch import batch_of
 from keras_proseg.bound import elbo_terms
 from keras_proseg.config import ModelConfig, model_config, of_saved, to_dict
 from keras_proseg.errors import UsageError
@@ -31,8 +32,9 @@ from keras_proseg.layers.intensity import IntensityScaling
 from keras_proseg.layers.mask_decoder import MaskDecoder
 from keras_proseg.layers.preference import RaterClassifier, RaterPreference
 from keras_proseg.optimizers import make_optimizer
+from keras_proseg.runtime import JIT_COMPILE, spread_operations
 from keras_proseg.sampling import answers, drawing, passes, preferences
-from keras_proseg.trainers import JIT_COMPILE, NonFiniteGuard, TrainStep, spread_operations
+from keras_proseg.trainers import NonFiniteGuard, TrainStep
 
 NETWORKS = (
     "backbone", "preference", "classifier", "ambiguity", "mask_decoder", "image_decoder",
@@ -176,7 +178,7 @@ class ProSeg(TrainStep, keras.Model):
 
     def compute_terms_and_loss(self, batch: Any, training: bool = True) -> tuple[Any, Any]:
         """`elbo_terms` and the scalar that is minimised (mean over the batch plus penalties)."""
-        terms = self.elbo_terms(batch, training)
+        terms = self.elbo_terms(batch_of(self, batch), training)
         loss = ops.mean(obj.objective(terms, self.settings))
         return terms, loss + sum(self.losses)
 

@@ -93,7 +93,7 @@ def resume(path: str | Path, data: Dataset | None = None, log: Any = print) -> R
 
 
 def _trained(run: Run, model: ModelConfig, config: TrainConfig, dataset: Dataset, log: Any) -> Run:
-    from keras_proseg.trainers import data_parallel, spread_operations
+    from keras_proseg.runtime import data_parallel, spread_operations
 
     spread_operations()
     with data_parallel(config.devices) if config.devices > 1 else nullcontext():

@@ -12,15 +12,26 @@ import keras_proseg
 
 PACKAGE = Path(keras_proseg.__file__).parent
 BACKENDS = {"tensorflow", "tensorflow_probability", "tf_keras", "jax", "numpyro", "torch"}
-# distributions/ and trainers/ hold modules named after one backend; tf.data feeds TensorFlow, and
-# every export is a TensorFlow graph first.
+# distributions/, runtime/ and trainers/ hold modules named after one backend; tf.data feeds
+# TensorFlow, and every export is a TensorFlow graph first.
 ROOMS = {
     "distributions/tensorflow.py", "distributions/jax.py", "distributions/torch.py",
+    "runtime/tensorflow.py", "runtime/jax.py", "runtime/torch.py",
     "trainers/tensorflow.py", "trainers/jax.py", "trainers/torch.py", "trainers/tensorflow_adam.py",
     "data/pipeline.py", "export/answers.py", "export/graphs.py", "export/litert.py",
     "export/moments.py", "export/onnx.py", "export/passes.py", "export/portable.py",
     "export/preferences.py", "export/saved_model.py", "export/signatures.py", "export/warmup.py",
 }  # fmt: skip
+# What a room may import of the package beside itself: so no arrow goes round.
+WALLS = {
+    "config": {"errors"},
+    "metrics": {"errors"},
+    "runtime": {"backends", "errors"},
+    "distributions": {"backends", "config", "errors"},
+    "layers": {"config", "distributions", "errors", "runtime"},
+    "trainers": {"errors", "runtime"},
+    "data": {"config", "errors", "extras", "files", "progress"},
+}
 
 
 def imported(path):
@@ -33,6 +44,18 @@ def imported(path):
         elif isinstance(node, ast.Call) and _name(node.func) in ("import_module", "__import__"):
             found |= {a.value.split(".")[0] for a in node.args if _is_text(a)}
     return found
+
+
+def neighbours(path):
+    """Rooms and files of the package that `path` imports, of its own room too."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, "imports are absolute"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return {name.split(".")[1] for name in found if name.startswith("keras_proseg.")}
 
 
 def _name(function):
@@ -50,6 +73,21 @@ def test_every_way_to_import_is_seen(tmp_path):
         " importlib.import_module('tf_keras')\nfrom .torch import x\n"
     )
     assert imported(file) == {"torch", "jax", "numpyro", "tf_keras"}
+
+
+def test_every_neighbour_is_seen(tmp_path):
+    file = tmp_path / "file.py"
+    file.write_text(
+        "import keras_proseg.data.split, os\nfrom keras_proseg import objective as obj\n"
+        "def f():\n from keras_proseg.trainers import Adam\n"
+    )
+    assert neighbours(file) == {"data", "objective", "trainers"}
+
+
+@pytest.mark.parametrize("room", WALLS)
+def test_a_room_imports_those_below_it_only(room):
+    for path in (PACKAGE / room).rglob("*.py"):
+        assert neighbours(path) <= WALLS[room] | {room}, path
 
 
 def test_the_command_line_names_no_backend():
@@ -71,11 +109,11 @@ def test_the_model_does_not_ask_which_backend_runs():
     asking = [p for p in PACKAGE.rglob("*.py") if "backend.backend()" in p.read_text()]
     assert {path.relative_to(PACKAGE).as_posix() for path in asking} == {
         "backends.py", "versions.py", "data/pipeline.py", "distributions/__init__.py",
-        "export/__init__.py", "trainers/__init__.py",
+        "export/__init__.py", "runtime/__init__.py", "trainers/__init__.py",
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("room", ["distributions", "trainers"])
+@pytest.mark.parametrize("room", ["distributions", "runtime", "trainers"])
 def test_each_room_names_its_own_backend_only(room):
     for path in (PACKAGE / room).glob("*.py"):
         others = BACKENDS - {path.stem.split("_")[0]} - {"tensorflow_probability", "numpyro"}

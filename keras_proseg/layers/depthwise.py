@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_proseg.trainers import JIT_COMPILE
+from keras_proseg.runtime import JIT_COMPILE
 
 
 class DepthwiseConv(keras.layers.DepthwiseConv2D):

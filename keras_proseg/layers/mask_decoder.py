@@ -8,7 +8,7 @@ from keras import ops
 
 from keras_proseg.config import ModelConfig
 from keras_proseg.layers.grids import smooth_blocks, unfold_blocks, upsample, upsample_onto
-from keras_proseg.trainers import SAVES_PASSES
+from keras_proseg.runtime import SAVES_PASSES
 
 
 class MaskDecoder(keras.layers.Layer):

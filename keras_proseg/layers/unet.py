@@ -9,7 +9,7 @@ from keras import ops
 from keras_proseg.errors import UsageError
 from keras_proseg.layers.joined import conv_of_joined, double, join
 from keras_proseg.layers.normalization import GroupNorm
-from keras_proseg.trainers import SAVES_PASSES
+from keras_proseg.runtime import SAVES_PASSES
 
 # Channels. Beyond, the kernels take longer to rearrange than small maps save.
 MOST_JOINED = 256 if SAVES_PASSES else 0

@@ -1,61 +1,13 @@
 """The training step on JAX: stateless, from a state to a state."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import keras
 
-from keras_proseg.backends import check_devices
-from keras_proseg.batch import batch_of
-
 State = tuple[Any, Any, Any, Any]  # trainable, other, optimizer's and metrics' variables
-# Without it JAX would run, and compile, one operation at a time.
-JIT_COMPILE = True
-# XLA fuses by itself, and its transposed convolutions take five times as long on a CPU.
-SAVES_PASSES = False
 Adam = keras.optimizers.Adam
-
-
-def compiled(function: Any, model: Any, **fixed: Any) -> Any:
-    """`function` of `model`, with arguments `fixed`, as one program per shape.
-
-    The weights are arguments of it.
-    """
-
-    @jax.jit
-    def program(values: Any, *arguments: Any) -> Any:
-        with keras.StatelessScope(zip(model.variables, values, strict=True)):
-            return function(model, *arguments, **fixed)
-
-    return lambda *arguments: program([v.value for v in model.variables], *arguments)
-
-
-def reused(function: Any, model: Any) -> Any:
-    """What other programs call several times: traced once."""
-    return compiled(function, model)
-
-
-@contextmanager
-def data_parallel(count: int) -> Iterator[None]:
-    """Models made and fitted inside share each batch among `count` devices (DataParallel).
-
-    Raises:
-        UsageError: there are fewer devices.
-    """
-    names = keras.distribution.list_devices()
-    check_devices(count, names)
-    keras.distribution.set_distribution(keras.distribution.DataParallel(devices=names[:count]))
-    try:
-        yield
-    finally:
-        keras.distribution.set_distribution(None)
-
-
-def spread_operations() -> None:
-    """Nothing to do: only TensorFlow works on parts of a batch beside each other."""
 
 
 class TrainStep:
@@ -64,7 +16,6 @@ class TrainStep:
     def train_step(self: Any, state: State, batch: Any) -> tuple[dict[str, Any], State]:
         """Takes a batch {image, masks, annotated}; returns the trackers and the new state."""
         trainable, other, optimizer, metrics = state
-        batch = batch_of(self, batch)
         step = jax.value_and_grad(self._loss_and_aux, has_aux=True)
         (_, (terms, loss, other)), gradients = step(trainable, other, optimizer, batch)
         good = jnp.isfinite(loss)
@@ -80,7 +31,6 @@ class TrainStep:
     def test_step(self: Any, state: Any, batch: Any) -> tuple[dict[str, Any], Any]:
         """The same trackers, without a step and with latents of a fixed seed."""
         trainable, other, metrics = state
-        batch = batch_of(self, batch)
         with keras.StatelessScope(self._mapping(trainable, other, metrics)) as scope:
             logs = self.record(*self.compute_terms_and_loss(batch, training=False))
             metrics = _current(scope, self.metrics_variables)

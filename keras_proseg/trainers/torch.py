@@ -1,50 +1,11 @@
 """The training step on PyTorch."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import keras
 import torch
 
-from keras_proseg.batch import batch_of
-from keras_proseg.errors import UsageError
-
-# Here it means torch.compile, which this step has not been run under.
-JIT_COMPILE = False
-SAVES_PASSES = False  # it gains nothing
 Adam = keras.optimizers.Adam
-
-
-def compiled(function: Any, model: Any, **fixed: Any) -> Any:
-    """`function` of `model` with arguments `fixed`, without the tape; PyTorch runs it eagerly."""
-
-    def call(*arguments: Any) -> Any:
-        with torch.no_grad():
-            return function(model, *arguments, **fixed)
-
-    return call
-
-
-def reused(function: Any, model: Any) -> Any:
-    """What others call several times: as it is, with gradients if they are asked for."""
-    return partial(function, model)
-
-
-@contextmanager
-def data_parallel(count: int) -> Iterator[None]:
-    """Not on PyTorch.
-
-    Raises:
-        UsageError: always.
-    """
-    raise UsageError(f"`devices` must be 1 on PyTorch; TensorFlow and JAX share. Received: {count}")
-    yield
-
-
-def spread_operations() -> None:
-    """Nothing to do: only TensorFlow works on parts of a batch beside each other."""
 
 
 class TrainStep:
@@ -52,7 +13,6 @@ class TrainStep:
 
     def train_step(self: Any, batch: Any) -> dict[str, Any]:
         """Takes a batch {image, masks, annotated}; returns the trackers."""
-        batch = batch_of(self, batch)
         self.zero_grad()
         terms, loss = self.compute_terms_and_loss(batch, training=True)
         self.optimizer.scale_loss(loss).backward()
@@ -69,7 +29,6 @@ class TrainStep:
 
     def test_step(self: Any, batch: Any) -> dict[str, Any]:
         """The same trackers, without a step and with latents of a fixed seed."""
-        batch = batch_of(self, batch)
         with torch.no_grad():
             return self.record(*self.compute_terms_and_loss(batch, training=False))
 

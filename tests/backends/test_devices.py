@@ -11,7 +11,7 @@ from on_backend import environment_outside
 
 from keras_proseg import UsageError
 from keras_proseg.config import TrainConfig
-from keras_proseg.trainers import data_parallel
+from keras_proseg.runtime import data_parallel
 
 pytestmark = pytest.mark.backend
 BACKEND = keras.backend.backend()

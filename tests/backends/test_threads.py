@@ -30,7 +30,8 @@ SCRIPT = """
 import os, keras, tensorflow as tf
 from keras_proseg_cli.start import start_backend
 from keras_proseg import ProSeg
-from keras_proseg.trainers import TrainStep, spread_operations
+from keras_proseg.runtime import spread_operations
+from keras_proseg.trainers import TrainStep
 {before}
 {spread}
 step = TrainStep()
