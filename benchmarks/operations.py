@@ -53,7 +53,8 @@ def _work() -> list[Work]:
     from keras_proseg import graphs
     from keras_proseg.config import TrainConfig
     from keras_proseg.model import ProSeg
-    from keras_proseg.sampling.drawing import TAU, Z, draw, key_of
+    from keras_proseg.sampling.drawing import draw
+    from keras_proseg.sampling.latents import TAU, Z, key_of
 
     model = ProSeg(raters=["a", "b", "c", "d"])
     model.build((None, 128, 128, 1))

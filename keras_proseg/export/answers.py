@@ -9,13 +9,12 @@ from keras_proseg.export.moments import Moments
 from keras_proseg.export.passes import PassSizes, flat, in_passes, unflat
 from keras_proseg.export.preferences import Preferences, each
 from keras_proseg.sampling.drawing import (
-    Z,
     drawn,
     encode_views,
     law_of_total_variance,
-    noise_of_z,
     rater_moments,
 )
+from keras_proseg.sampling.latents import Z, grid_of, noise_of_z
 
 MAPS = ("probability", "total", "between_rater", "boundary")
 
@@ -85,9 +84,10 @@ class Answers:
             encoded = self._encoded(image, self.num_samples)
 
             def noise(some: slice) -> tf.Tensor:
+                grid = grid_of(encoded)
                 keys = tf.stack([seed, tf.fill(tf.shape(seed), Z + some.start)], axis=1)
                 count = some.stop - some.start
-                return each(lambda k: noise_of_z(self.model, count, encoded, k), keys)
+                return each(lambda k: noise_of_z(self.model, count, grid, k), keys)
 
             return self.decoded(image, encoded, ids, tau, noise)
 

@@ -6,8 +6,8 @@ from typing import Any
 import tensorflow as tf
 
 from keras_proseg.export.passes import PassSizes, flat, in_passes, unflat
-from keras_proseg.export.preferences import key
-from keras_proseg.sampling.drawing import FIXED_SEED, TAU, Z, noise_of_z, paired, probability
+from keras_proseg.sampling.drawing import probability
+from keras_proseg.sampling.latents import fixed_noise, fixed_tau, grid_of
 from keras_proseg.sampling.views import mirrored
 
 
@@ -23,9 +23,8 @@ class Moments:
     def __init__(self, model: Any) -> None:
         self.model, self.draws = model, model.settings.mean_samples
         self.num_raters, self.num_classes = len(model.raters), model.settings.num_classes
-        fixed = model.preference.q_tau().sample(self.draws, key(FIXED_SEED, TAU))
         # (M, R, T), as NumPy: a constant of every graph, never one it captures.
-        self.tau = fixed.numpy()
+        self.tau = fixed_tau(model).numpy()
 
     def __call__(self, image: tf.Tensor, encoded: Any) -> list[tf.Tensor]:
         """Mean and variance (B, R, H, W, K) of image (B, H, W, C) by its `encode_views`."""
@@ -62,7 +61,7 @@ class Moments:
 
     def noise(self, encoded: Any) -> tf.Tensor:
         """The noise of z (M, h, w, D) of all draws, whose pairs must not fall apart."""
-        return paired(noise_of_z(self.model, self.draws, encoded, key(FIXED_SEED, Z)))
+        return fixed_noise(self.model, grid_of(encoded))
 
     def _over_draws(self, noise: tf.Tensor, add: Any, moments: list[tf.Tensor]) -> Any:
         free = tf.TensorShape((None, None, None, None, self.num_classes))

@@ -4,10 +4,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_proseg.distributions import standard_normal
 from keras_proseg.export.answers import maps_of
-from keras_proseg.export.preferences import key
-from keras_proseg.sampling.drawing import FIXED_SEED, TAU, Z, drawn, moments_of, paired
+from keras_proseg.sampling.drawing import drawn, moments_of
+from keras_proseg.sampling.latents import fixed_noise, fixed_tau
 from keras_proseg.sampling.views import mirrored
 
 
@@ -21,8 +20,7 @@ class Portable:
     def __init__(self, model: Any) -> None:
         self.model, settings = model, model.settings
         self.mean_draws, self.z_size = settings.mean_samples, settings.ambiguity_size
-        fixed = model.preference.q_tau().sample(self.mean_draws, key(FIXED_SEED, TAU))
-        self.mean_tau = fixed.numpy()
+        self.mean_tau = fixed_tau(model).numpy()
 
     def maps(self, image: Any, noise: Any) -> dict[str, Any]:
         """As `ProSeg.uncertainty`, for standard normal noise (mean_samples, h, w, D)."""
@@ -50,8 +48,7 @@ class Portable:
 
     def fixed_noise(self, height: int, width: int) -> Any:
         """The noise behind `ProSeg.uncertainty` at one size, (mean_samples, h, w, D)."""
-        shape = (self.mean_draws, *self.grid(height, width), self.z_size)
-        return paired(standard_normal(shape, key(FIXED_SEED, Z)))
+        return fixed_noise(self.model, self.grid(height, width))
 
     def grid(self, height: int, width: int) -> tuple[int, int]:
         """Height and width of z for an image's."""

@@ -5,7 +5,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_proseg.sampling.drawing import TAU
+from keras_proseg.sampling.latents import TAU
 
 # Second half of a key, beside TAU and Z: what its random numbers are for.
 ORDER, TURNS, NAMES = -1, -2, -3

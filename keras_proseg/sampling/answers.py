@@ -15,7 +15,8 @@ from keras import ops
 from keras_proseg.config import NUM_SAMPLES
 from keras_proseg.data.arrays import check_images
 from keras_proseg.errors import UsageError, require
-from keras_proseg.sampling.drawing import FIXED_SEED, law_of_total_variance
+from keras_proseg.sampling.drawing import law_of_total_variance
+from keras_proseg.sampling.latents import FIXED_SEED
 from keras_proseg.sampling.passes import decode_draws
 from keras_proseg.sampling.preferences import Rater, draw_preferences
 

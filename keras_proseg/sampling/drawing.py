@@ -1,23 +1,25 @@
-"""Draws of tau, z and masks as tensors: what `sampling` compiles and exports hold.
+"""Draws of masks as tensors: what `sampling` compiles and exports hold.
 
 `model` is a `ProSeg`. Draws of one seed are shared by all images of a batch.
 """
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from keras import ops
 
-from keras_proseg.distributions import standard_normal
 from keras_proseg.layers.grids import pick
+from keras_proseg.sampling.latents import (
+    draw_tau,
+    fixed_noise,
+    fixed_tau,
+    grid_of,
+    noise_of_z,
+    paired,
+)
 from keras_proseg.sampling.views import among_views, mirrored
 
 if TYPE_CHECKING:
     from keras_proseg.model import ProSeg
-
-FIXED_SEED = 752  # of the latents behind means and variances
-# Second half of a key: what its random numbers are for. Passes of draws count on from Z.
-TAU, Z = 0, 1
 
 
 def draw(
@@ -55,7 +57,7 @@ def draw_encoded(
         ambiguity_scale: factor on that noise.
         in_pairs: `paired` noise, to average over, instead of independent draws.
     """
-    noise = noise_of_z(model, ops.shape(rater_ids)[0], encoded, key)
+    noise = noise_of_z(model, ops.shape(rater_ids)[0], grid_of(encoded), key)
     noise = (paired(noise) if in_pairs else noise) * ambiguity_scale
     return drawn(model, image, encoded, rater_ids[None], tau, noise[None])
 
@@ -90,13 +92,6 @@ def probability(
     return ops.sigmoid(model.decode(image, features, z, tau))
 
 
-def draw_tau(model: "ProSeg", rater_ids: Any, key: Any) -> Any:
-    """tau (B or 1, S, T) ~ q(tau|r) for raters (B or 1, S); draw s is shared by the batch."""
-    draws = model.preference.q_tau().sample(ops.shape(rater_ids)[1], key)
-    chosen = ops.one_hot(rater_ids, len(model.raters))
-    return ops.sum(draws[None] * chosen[..., None], axis=2)
-
-
 def encode_views(model: "ProSeg", image: Any, views: int) -> list[Any]:
     """What `ProSeg.encode` gives of the raw image (B, H, W, C), for each of its views."""
     image = ops.cast(image, "float32")
@@ -106,11 +101,9 @@ def encode_views(model: "ProSeg", image: Any, views: int) -> list[Any]:
 
 def rater_moments(model: "ProSeg", image: Any) -> tuple[Any, Any]:
     """`moments_of` the raw image (B, H, W, C) over `mean_samples` fixed draws of tau and z."""
-    draws = model.settings.mean_samples
-    encoded = encode_views(model, image, model.settings.views_of(draws))
-    tau = model.preference.q_tau().sample(draws, key_of(FIXED_SEED, TAU))
-    noise = paired(noise_of_z(model, draws, encoded, key_of(FIXED_SEED, Z)))
-    return moments_of(model, image, encoded, tau, noise)
+    encoded = encode_views(model, image, model.settings.views_of(model.settings.mean_samples))
+    noise = fixed_noise(model, grid_of(encoded))
+    return moments_of(model, image, encoded, fixed_tau(model), noise)
 
 
 def moments_of(model: "ProSeg", image: Any, encoded: Any, tau: Any, noise: Any) -> tuple[Any, Any]:
@@ -146,29 +139,6 @@ def law_of_total_variance(mean: Any, variance: Any) -> dict[str, Any]:
     between, boundary = ops.var(mean, axis=1), ops.mean(variance, axis=1)
     maps = {"between_rater": between, "boundary": boundary, "total": between + boundary}
     return {"mean": ops.mean(mean, axis=1), **maps}
-
-
-def noise_of_z(model: "ProSeg", draws: Any, encoded: Any, key: Any) -> Any:
-    """Standard normal noise (`draws`, h, w, D) on the grid of z of what `encode_views` gave."""
-    grid = ops.shape(encoded[0][1])[2:4]
-    return standard_normal((draws, *grid, model.settings.ambiguity_size), key)
-
-
-def paired(noise: Any) -> Any:
-    """`noise` (M, ...) with its first half negated in place of its second.
-
-    What noise changes in proportion cancels in a mean over such pairs (antithetic variates), so
-    that a few draws do for many.
-    """
-    count = ops.shape(noise)[0]
-    half = (count + 1) // 2
-    return ops.concatenate([noise[:half], -noise[: count - half]], axis=0)
-
-
-def key_of(seed: int, use: int) -> Any:
-    """The pair of integers that seeds one draw; seeds may have more than 31 bits."""
-    high = seed // 2**31 % 2**11
-    return ops.convert_to_tensor(np.array([seed % 2**31, high * 2**20 + use], "int32"))
 
 
 def _of_raters(heads: Any, rater_ids: Any) -> Any:

@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 
 from keras_proseg.sampling import drawing
-from keras_proseg.sampling.drawing import TAU, Z, key_of
+from keras_proseg.sampling.latents import TAU, Z, draw_tau, key_of
 
 if TYPE_CHECKING:
     from keras_proseg.model import ProSeg
@@ -87,7 +87,7 @@ def _parts(
         yield at_once(images, ids, key_of(seed, TAU), key_of(seed, Z), scale)
         return
     if tau is None:
-        tau = model.graphs.of(drawing.draw_tau)(ids[None], key_of(seed, TAU))
+        tau = model.graphs.of(draw_tau)(ids[None], key_of(seed, TAU))
     encoded = model.graphs.of(drawing.encode_views, views=views)(images)
     draw = model.graphs.of(drawing.draw_encoded, in_pairs=in_pairs)
     for s in range(0, ids.shape[0], draws):

@@ -6,7 +6,7 @@ import numpy as np
 from keras import ops
 
 from keras_proseg.errors import UsageError
-from keras_proseg.sampling.drawing import TAU, key_of
+from keras_proseg.sampling.latents import TAU, key_of
 
 if TYPE_CHECKING:
     from keras_proseg.model import ProSeg

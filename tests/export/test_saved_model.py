@@ -12,7 +12,7 @@ from keras_proseg.export import passes
 from keras_proseg.export.answers import Answers
 from keras_proseg.export.preferences import Preferences
 from keras_proseg.model import ProSeg
-from keras_proseg.sampling import drawing
+from keras_proseg.sampling import latents
 from keras_proseg.sampling import passes as own_passes
 
 MAPS = {"probability": "mean"} | {n: n for n in ("total", "between_rater", "boundary")}
@@ -150,10 +150,10 @@ def test_maps_of_many_passes_are_the_moments_of_their_draws(images, monkeypatch)
     monkeypatch.setattr(passes, "CHUNK_VALUES", 1)
     monkeypatch.setattr(passes, "AT_ONCE_VALUES", 1)
     answer = maps_of(model, images)
-    tau = model.preference.q_tau().sample(3, [drawing.FIXED_SEED, 0])
+    tau = model.preference.q_tau().sample(3, [latents.FIXED_SEED, 0])
     features, heads = model.encode(images)
     shape = (3, *heads.shape[2:4], model.settings.ambiguity_size)
-    noise = drawing.paired(standard_normal(shape, [drawing.FIXED_SEED, drawing.Z]))
+    noise = latents.paired(standard_normal(shape, [latents.FIXED_SEED, latents.Z]))
     every = []
     for draw in range(3):
         step = -1 if draw % 2 else 1  # every second one of the image mirrored left to right

@@ -9,7 +9,7 @@ from tiny_model import batch, tiny
 from keras_proseg import ProSeg, ProSegError, UsageError
 from keras_proseg.distributions import standard_normal
 from keras_proseg.sampling import passes
-from keras_proseg.sampling.drawing import key_of, paired
+from keras_proseg.sampling.latents import key_of, paired
 from keras_proseg.sampling.preferences import draw_preferences
 
 
