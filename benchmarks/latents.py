@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from keras_proseg.evaluation import cases_of_run
 from keras_proseg.metrics import case_metrics
+from keras_proseg.run_data import cases_of_run
 from keras_proseg.runs import Run
 
 

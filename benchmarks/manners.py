@@ -12,8 +12,8 @@ import argparse
 import numpy as np
 
 from keras_proseg.data.dataset import Dataset
-from keras_proseg.evaluation import cases_of_run
 from keras_proseg.metrics.overlap import pairwise_dice
+from keras_proseg.run_data import cases_of_run
 from keras_proseg.runs import Run
 
 

@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def _cases(run: Any, options: argparse.Namespace) -> Any:
-    from keras_proseg.evaluation import cases_of_run
+    from keras_proseg.run_data import cases_of_run
 
     cases = cases_of_run(run, options.data, options.split)
     return cases.take(np.linspace(0, len(cases) - 1, min(options.limit, len(cases))).astype(int))

@@ -14,8 +14,9 @@ import numpy as np
 from scipy.ndimage import affine_transform
 
 from keras_proseg.data.dataset import Dataset
-from keras_proseg.evaluation import cases_of_run, evaluate
+from keras_proseg.evaluation import evaluate
 from keras_proseg.pretrained import find_run
+from keras_proseg.run_data import cases_of_run
 
 NAMES = ("ged", "dice_match", "dice_soft", "dice_rater")
 

@@ -11,7 +11,7 @@ def print_table(summary: dict[str, Any], title: str) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from keras_proseg.evaluation import table
+    from keras_proseg.metrics.table import table
 
     grid = Table(title=title, title_justify="left")
     for name in ("metric", "mean", "95 % interval"):

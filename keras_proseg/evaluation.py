@@ -1,17 +1,13 @@
 """Scores a model on cases with every metric of `keras_proseg.metrics`."""
 
 import warnings
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from keras_proseg.config import SCORED_SAMPLES, TrainConfig, without_lidc
+from keras_proseg.config import SCORED_SAMPLES
 from keras_proseg.data.dataset import Dataset
-from keras_proseg.data.sources import read_dataset
-from keras_proseg.data.split import split_dataset, subset
-from keras_proseg.errors import ProSegError
 from keras_proseg.files import check_folder, write_csv, write_json
 from keras_proseg.intensities import warn_of_other_intensities
 from keras_proseg.memory import images_at_once
@@ -19,14 +15,10 @@ from keras_proseg.metrics import summarise
 from keras_proseg.outputs.masks import save_masks as write_masks
 from keras_proseg.pretrained import find_run
 from keras_proseg.progress import progress_bar
-from keras_proseg.runs import Run
+from keras_proseg.run_data import cases_of_run, check_takes
 from keras_proseg.scoring import cases_of, score_rows
 
 BATCH = 16  # cases at most
-TABLE = (
-    "ged", "ged_unbiased", "dice_match", "dice_max", "dice_soft", "dice_rater", "fragments",
-    "brier", "ece", "ncc",
-)  # fmt: skip
 
 
 def evaluate(
@@ -121,56 +113,3 @@ def evaluate_run(
         write_csv(Path(out) / "cases.csv", rows)
         write_json(Path(out) / "metrics.json", summary)
     return summary
-
-
-def cases_of_run(run: Run, data: str | None, split: str) -> Dataset:
-    """A run's cases of one split, or those of other data, seen as the run's own were.
-
-    Args:
-        run: the run.
-        data: another source; None for the run's own.
-        split: `"train"`, `"val"`, `"test"` or `"all"`.
-
-    Raises:
-        UsageError: a split that the data lacks.
-        ProSegError: the run's own data have changed.
-    """
-    config = settings_for(run, data)
-    dataset = read_dataset(data or run.source, config)
-    if data is None or split != "all":  # other data may have too few patients to be split
-        dataset = split_dataset(dataset, config.seed)
-    if data is None:
-        run.check_data(dataset)  # else patients trained on may be on another side by now
-    return subset(dataset, split)
-
-
-def settings_for(run: Run, data: str | None) -> TrainConfig:
-    """The settings by which a run sees `data` (None: its own) as what it was trained on."""
-    # The window is the model's own, whatever the data were prepared for.
-    window: dict[str, Any] = {"window_center": None, "window_width": None}
-    config = replace(run.train_config(), rater_order=run.rater_order, **window)
-    return config if data in (None, "lidc") else without_lidc(config)
-
-
-def check_takes(model: Any, dataset: Dataset) -> None:
-    """Raises unless `model` takes the images and classes of `dataset`."""
-    wanted = (model.settings.image_channels, model.settings.num_classes)
-    got = (dataset.images.shape[-1], dataset.num_classes)
-    if wanted != got:
-        raise ProSegError(
-            f"{dataset.source} must have (channels, classes) = {wanted} as the run has. "
-            f"Received: {got}"
-        )
-
-
-def table(summary: dict[str, Any]) -> list[tuple[str, str, str]]:
-    """Rows (name, value, 95 % interval) for people."""
-    names = [n for n in TABLE if n in summary]
-    names += [
-        n for n in summary if n.startswith("dice_rater/") and not n.endswith(("_ci", "_undefined"))
-    ]
-    rows = []
-    for name in names:
-        low, high = summary.get(f"{name}_ci") or (np.nan, np.nan)
-        rows.append((name, f"{summary[name]:.3f}", f"{low:.3f} to {high:.3f}"))
-    return rows

@@ -16,6 +16,7 @@ from keras_proseg.data.dataset import Dataset
 from keras_proseg.errors import UsageError
 from keras_proseg.files import check_new_folder
 from keras_proseg.progress import counting_bar
+from keras_proseg.run_data import cases_of_rater, check_takes
 from keras_proseg.runs import Run
 
 SHARED = ("scaling", "backbone", "ambiguity", "mask_decoder", "image_decoder")
@@ -59,8 +60,6 @@ def add_rater(
     model.sample(image, rater="me")
     ```
     """
-    from keras_proseg.evaluation import check_takes
-
     config = replace(config or NewRaterConfig(), **settings)
     _check_name(model, rater)
     dataset = Dataset.from_arrays(images, np.asarray(masks)[:, None], raters=[rater])
@@ -92,7 +91,7 @@ def add_rater_to_run(
 
     check_new_folder(Path(out), "--out")
     source = find_run(run)
-    dataset = _cases_of(source, data, rater)
+    dataset = cases_of_rater(source, data, rater)
     model = source.load_model("best")
     column = dataset.raters.index(rater)
     masks = np.asarray(dataset.masks)[:, column]
@@ -105,22 +104,6 @@ def add_rater_to_run(
     made.save_model(new, "best")
     made.write_config(new.settings, replace(source.train_config(), rater_order="given"), facts)
     return made
-
-
-def _cases_of(run: Run, data: str, rater: str) -> Dataset:
-    from keras_proseg.data.sources import read_dataset
-    from keras_proseg.evaluation import settings_for
-
-    dataset = read_dataset(data, replace(settings_for(run, data), rater_order="given"))
-    if rater not in dataset.raters:
-        text = f"`rater` must be one of {', '.join(dataset.raters)}."
-        raise UsageError(f"{text} Received: {rater}")
-    there = dataset.annotated[:, dataset.raters.index(rater)]
-    if dataset.split is not None:
-        there = there & (dataset.split == "train")
-    if not there.any():
-        raise UsageError(f"`rater` must have masks in training cases. Received: {rater}, none")
-    return dataset.take(np.flatnonzero(there))
 
 
 def _check_name(model: Any, rater: str) -> None:

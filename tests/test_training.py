@@ -354,7 +354,7 @@ def test_other_data_are_seen_as_the_runs_own(tiny_run, tiny_npz, tmp_path, monke
     config["train"] |= {"window_center": 40, "window_width": 400, "limit": 3}
     write_json(run / "config.json", config)
     asked = []
-    monkeypatch.setattr("keras_proseg.evaluation.read_dataset", lambda *given: asked.append(given))
+    monkeypatch.setattr("keras_proseg.run_data.read_dataset", lambda *given: asked.append(given))
     with pytest.raises(AttributeError):
         evaluate_run(run, str(tiny_npz))
     ((source, seen),) = asked

@@ -102,7 +102,7 @@ def _training(metadata: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
 def _metrics(metrics: dict[str, Any] | None, source: str) -> str:
     if metrics is None:
         return "None: the run was stopped before it was scored."
-    from keras_proseg.evaluation import table
+    from keras_proseg.metrics.table import table
 
     rows = [
         f"| {_cell(name)} | {_known(value)} | {_known(interval)} |"

@@ -1,0 +1,76 @@
+"""The data of a run, and other data seen as what the run was trained on."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from keras_proseg.config import TrainConfig, without_lidc
+from keras_proseg.data.dataset import Dataset
+from keras_proseg.data.sources import read_dataset
+from keras_proseg.data.split import split_dataset, subset
+from keras_proseg.errors import ProSegError, UsageError
+from keras_proseg.runs import Run
+
+
+def cases_of_run(run: Run, data: str | None, split: str) -> Dataset:
+    """A run's cases of one split, or those of other data, seen as the run's own were.
+
+    Args:
+        run: the run.
+        data: another source; None for the run's own.
+        split: `"train"`, `"val"`, `"test"` or `"all"`.
+
+    Raises:
+        UsageError: a split that the data lacks.
+        ProSegError: the run's own data have changed.
+    """
+    config = _settings_for(run, data)
+    dataset = read_dataset(data or run.source, config)
+    if data is None or split != "all":  # other data may have too few patients to be split
+        dataset = split_dataset(dataset, config.seed)
+    if data is None:
+        run.check_data(dataset)  # else patients trained on may be on another side by now
+    return subset(dataset, split)
+
+
+def cases_of_rater(run: Run, data: str, rater: str) -> Dataset:
+    """The training cases of `data` that `rater` drew on, its raters in the order given.
+
+    Args:
+        run: the run.
+        data: any source; of data with a split, its training cases.
+        rater: a rater of `data`.
+
+    Raises:
+        UsageError: `data` knows no such rater, or no mask of theirs to learn from.
+    """
+    dataset = read_dataset(data, replace(_settings_for(run, data), rater_order="given"))
+    if rater not in dataset.raters:
+        text = f"`rater` must be one of {', '.join(dataset.raters)}."
+        raise UsageError(f"{text} Received: {rater}")
+    there = dataset.annotated[:, dataset.raters.index(rater)]
+    if dataset.split is not None:
+        there = there & (dataset.split == "train")
+    if not there.any():
+        raise UsageError(f"`rater` must have masks in training cases. Received: {rater}, none")
+    return dataset.take(np.flatnonzero(there))
+
+
+def _settings_for(run: Run, data: str | None) -> TrainConfig:
+    """The settings by which a run sees `data` (None: its own) as what it was trained on."""
+    # The window is the model's own, whatever the data were prepared for.
+    window: dict[str, Any] = {"window_center": None, "window_width": None}
+    config = replace(run.train_config(), rater_order=run.rater_order, **window)
+    return config if data in (None, "lidc") else without_lidc(config)
+
+
+def check_takes(model: Any, dataset: Dataset) -> None:
+    """Raises unless `model` takes the images and classes of `dataset`."""
+    wanted = (model.settings.image_channels, model.settings.num_classes)
+    got = (dataset.images.shape[-1], dataset.num_classes)
+    if wanted != got:
+        raise ProSegError(
+            f"{dataset.source} must have (channels, classes) = {wanted} as the run has. "
+            f"Received: {got}"
+        )
