@@ -12,11 +12,11 @@ from keras_proseg.config.data import (
     without_lidc,
 )
 from keras_proseg.config.export import EXPORT_CHOICES, ExportConfig
+from keras_proseg.config.intensity import IntensityConfig
 from keras_proseg.config.model import (
     EFFICIENTNET,
     LEAST_CONCENTRATION,
     MODEL_CHOICES,
-    IntensityConfig,
     ModelConfig,
     of_saved,
     with_intensity,

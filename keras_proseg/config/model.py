@@ -1,47 +1,16 @@
 """The network and its bound: what a saved model carries."""
 
-import math
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from keras_proseg.config.checks import check_above_zero, check_choice, check_least, check_types
+from keras_proseg.config.intensity import IntensityConfig, intensity_of
 from keras_proseg.errors import UsageError
 
 EFFICIENTNET = "efficientnet-lite0"
 EFFICIENTNET_DEPTHS = (2, 3, 4, 5)
 VIEWS = (1, 2, 4)
 LEAST_CONCENTRATION = 1e-3  # of a Dirichlet: below it float32 gamma draws underflow to 0 / 0
-
-
-@dataclass(frozen=True)
-class IntensityConfig:
-    """How raw pixels become the network's input.
-
-    Attributes:
-        mode: `"divide"` (x / scale), `"window"` (clip to center +- width / 2, onto [-1, 1]) or
-            `"zscore"` ((x - mean) / std of the training images).
-        scale: divisor of `"divide"`.
-        center: middle of the window, in HU.
-        width: width of the window, in HU.
-        mean: subtracted by `"zscore"`.
-        std: divides in `"zscore"`.
-    """
-
-    mode: str = "zscore"
-    scale: float = 255.0
-    center: float = -400.0
-    width: float = 1600.0
-    mean: float = 0.0
-    std: float = 1.0
-
-    def __post_init__(self) -> None:
-        check_types(self)
-        check_choice("intensity.mode", self.mode, ("divide", "window", "zscore"))
-        check_above_zero(self, ("scale", "width", "std"))
-        for name in ("center", "mean"):
-            value = getattr(self, name)
-            if not math.isfinite(value):
-                raise UsageError(f"`intensity.{name}` must be finite. Received: {value}")
 
 
 @dataclass(frozen=True)
@@ -141,7 +110,7 @@ class ModelConfig:
         check_types(self)
         object.__setattr__(self, "raters", tuple(self.raters))
         object.__setattr__(self, "preference_start", tuple(self.preference_start))
-        object.__setattr__(self, "intensity", _intensity(self.intensity))
+        object.__setattr__(self, "intensity", intensity_of(self.intensity))
         for name, allowed in MODEL_CHOICES.items():
             check_choice(name, getattr(self, name), allowed)
         check_choice("views", self.views, VIEWS)
@@ -177,17 +146,6 @@ class ModelConfig:
     def views_of(self, draws: int) -> int:
         """How many views so many draws are shared among: none is left without a draw."""
         return min(self.views, draws)
-
-
-def _intensity(given: Any) -> IntensityConfig:
-    """What was given as `intensity`, plain values as saved files have them among it."""
-    names = {f.name for f in fields(IntensityConfig)}
-    if isinstance(given, dict) and set(given) <= names:
-        return IntensityConfig(**given)
-    if not isinstance(given, IntensityConfig):
-        text = f"`intensity` must hold fields of `IntensityConfig`: {', '.join(sorted(names))}."
-        raise UsageError(f"{text} Received: {given}")
-    return given
 
 
 _LEAST_1 = (
