@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from keras_proseg.config import PhantomConfig
-from keras_proseg.data.lidc.anatomy import Stack, scanner_noise, smooth_noise
-from keras_proseg.data.lidc.phantom import LUNG, SOFT_TISSUE, Character, render
+from keras_proseg.data.lidc.character import SOFT_TISSUE, Character
+from keras_proseg.data.lidc.phantom import LUNG, render
+from keras_proseg.data.lidc.stack import Stack, scanner_noise, smooth_noise
 
 RATINGS = {
     "subtlety": 5,

@@ -1,9 +1,7 @@
 """Simulated CT around real outlines: the labels are readers' own, every pixel is invented."""
 
 import hashlib
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.random import Generator
@@ -11,52 +9,18 @@ from scipy.ndimage import gaussian_filter
 
 from keras_proseg.config import PhantomConfig
 from keras_proseg.data.lidc import anatomy
-from keras_proseg.data.lidc.anatomy import Stack, sigmoid, smooth_noise
+from keras_proseg.data.lidc.character import (
+    CALCIFIED_CENTRE,
+    CALCIFIED_THROUGHOUT,
+    NOT_CALCIFIED,
+    SOFT_TISSUE,
+    Character,
+)
+from keras_proseg.data.lidc.stack import Stack, scanner_noise, sigmoid, smooth_noise
 
 PHANTOM_VERSION = 1
-LUNG, SOFT_TISSUE = -860.0, 30.0
-TISSUE_BY_TEXTURE = (-600.0, -500.0, -320.0, -110.0, SOFT_TISSUE)  # ground glass ... solid, HU
-NOT_CALCIFIED, CALCIFIED_THROUGHOUT, CALCIFIED_CENTRE = 6, 3, 5
+LUNG = -860.0  # HU
 STRUCTURE_HU = {2: 5.0, 3: -90.0, 4: -850.0}  # fluid, fat, air inside the nodule
-
-
-@dataclass(frozen=True)
-class Character:
-    """What the readers' ratings say of a nodule, averaged over readers.
-
-    Attributes:
-        contrast: 0 to 1, of the difference between tissue and lung (subtlety 1 to 5).
-        tissue: HU (texture: ground glass to solid).
-        softness: 0 sharp to 1 poorly defined (margin).
-        calcified: fraction of readers who saw calcium.
-        pattern: calcification rating of those most readers agree on, 6 for none.
-        structure: internalStructure rating most readers agree on, 1 for soft tissue.
-    """
-
-    contrast: float
-    tissue: float
-    softness: float
-    calcified: float
-    pattern: int
-    structure: int
-
-    @classmethod
-    def of(cls, ratings: Sequence[dict[str, int]]) -> "Character":
-        """The character that R readers' `ratings` (names as in pylidc) give a nodule."""
-        mean = {name: float(np.mean([r[name] for r in ratings])) for name in ratings[0]}
-        patterns = [r["calcification"] for r in ratings if r["calcification"] != NOT_CALCIFIED]
-        return cls(
-            contrast=0.4 + 0.12 * mean["subtlety"],
-            tissue=float(np.interp(mean["texture"], range(1, 6), TISSUE_BY_TEXTURE)),
-            softness=(5 - mean["margin"]) / 4,
-            calcified=len(patterns) / len(ratings),
-            pattern=_most(patterns) if patterns else NOT_CALCIFIED,
-            structure=_most([r["internalStructure"] for r in ratings]),
-        )
-
-
-def _most(values: list[int]) -> int:
-    return min(Counter(values).items(), key=lambda item: (-item[1], item[0]))[0]
 
 
 def render(
@@ -210,5 +174,5 @@ def _core(
 def _scan(rng: Generator, stack: Stack, image: np.ndarray, config: PhantomConfig) -> np.ndarray:
     sigma = config.blur_mm * rng.lognormal(0, 0.25) / stack.spacing
     image = gaussian_filter(image.astype(np.float32), (0, sigma, sigma), truncate=3)
-    image += anatomy.scanner_noise(rng, stack, config.noise_hu * rng.lognormal(0, 0.5))
+    image += scanner_noise(rng, stack, config.noise_hu * rng.lognormal(0, 0.5))
     return np.clip(np.rint(image), -1024, 3071).astype(np.int16)
