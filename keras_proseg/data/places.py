@@ -1,6 +1,7 @@
 """Where the rows of a `Dataset` lie in the users' files, and the way back there."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -57,6 +58,35 @@ class Place:
         """
         whole = paste(np.zeros(self.size, np.float32), values, self.offset)
         return resize(whole, self.volume.shape[1:])
+
+
+def plain_places(places: np.ndarray) -> dict[str, list]:
+    """Places (N,) as plain JSON values, each volume once."""
+    seen = dict.fromkeys(place.volume for place in places)
+    volumes = {volume: number for number, volume in enumerate(seen)}
+    rows = [[volumes[p.volume], p.index, list(p.size), list(p.offset)] for p in places]
+    return {"volumes": [asdict(volume) for volume in volumes], "rows": rows}
+
+
+def read_places(parts: list[dict[str, list] | None]) -> np.ndarray | None:
+    """The places of all `parts`, each as `plain_places` gave it; None where one has none."""
+    if any(part is None for part in parts):
+        return None
+    places: list[Place] = []
+    for part in parts:
+        assert part is not None
+        volumes = [_volume(**fields) for fields in part["volumes"]]
+        places += [Place(volumes[v], i, tuple(s), tuple(o)) for v, i, s, o in part["rows"]]
+    array = np.empty(len(places), object)
+    array[:] = places
+    return array
+
+
+def _volume(**fields: Any) -> Volume:
+    volume = Volume(**fields)
+    affine = None if volume.affine is None else tuple(map(tuple, volume.affine))
+    own = {"shape": tuple(volume.shape), "codes": tuple(volume.codes), "affine": affine}
+    return replace(volume, **own)  # type: ignore[arg-type]
 
 
 def paste(canvas: np.ndarray, values: np.ndarray, offset: tuple[int, int]) -> np.ndarray:

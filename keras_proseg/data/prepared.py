@@ -10,7 +10,6 @@ import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ import numpy as np
 
 from keras_proseg.data.dataset import Dataset
 from keras_proseg.data.lazy import CHUNK, LazyRows, PackedMasks, pack_masks
-from keras_proseg.data.places import Place, Volume
+from keras_proseg.data.places import plain_places, read_places
 from keras_proseg.errors import UsageError, require
 from keras_proseg.files import atomic_file, atomic_folder, check_new_folder
 
@@ -78,7 +77,7 @@ def load_prepared(paths: list[Path]) -> Dataset:
         images=LazyRows([arrays["images"] for _, arrays in opened]),  # type: ignore[arg-type]
         masks=PackedMasks([arrays["masks"] for _, arrays in opened], first["size"]),  # type: ignore[arg-type]
         annotated=np.concatenate([arrays["annotated"] for _, arrays in opened]).astype(bool),
-        places=_read_places([about["places"] for about, _ in opened]),
+        places=read_places([about["places"] for about, _ in opened]),
         **about,
     )
 
@@ -124,7 +123,7 @@ def describe(dataset: Dataset) -> dict[str, Any]:
     for name in COLUMNS:
         column = getattr(dataset, name)
         about[name] = None if column is None else np.asarray(column).tolist()
-    about["places"] = None if dataset.places is None else _plain_places(dataset.places)
+    about["places"] = None if dataset.places is None else plain_places(dataset.places)
     return about
 
 
@@ -184,30 +183,3 @@ def _join(parts: list[list | None]) -> np.ndarray | None:
     if any(part is None for part in parts):
         return None
     return np.array([value for part in parts for value in part])  # type: ignore[union-attr]
-
-
-def _plain_places(places: np.ndarray) -> dict[str, list]:
-    seen = dict.fromkeys(place.volume for place in places)
-    volumes = {volume: number for number, volume in enumerate(seen)}
-    rows = [[volumes[p.volume], p.index, list(p.size), list(p.offset)] for p in places]
-    return {"volumes": [asdict(volume) for volume in volumes], "rows": rows}
-
-
-def _read_places(parts: list[dict[str, list] | None]) -> np.ndarray | None:
-    if any(part is None for part in parts):
-        return None
-    places: list[Place] = []
-    for part in parts:
-        assert part is not None
-        volumes = [_volume(**fields) for fields in part["volumes"]]
-        places += [Place(volumes[v], i, tuple(s), tuple(o)) for v, i, s, o in part["rows"]]
-    array = np.empty(len(places), object)
-    array[:] = places
-    return array
-
-
-def _volume(**fields: Any) -> Volume:
-    volume = Volume(**fields)
-    affine = None if volume.affine is None else tuple(map(tuple, volume.affine))
-    own = {"shape": tuple(volume.shape), "codes": tuple(volume.codes), "affine": affine}
-    return replace(volume, **own)  # type: ignore[arg-type]
