@@ -120,6 +120,12 @@ def test_each_room_names_its_own_backend_only(room):
         assert not imported(path) & others, path
 
 
+def test_the_version_is_one():
+    root = Path(__file__).parents[1]
+    assert f'version="{keras_proseg.__version__}"' in (root / "setup.py").read_text()
+    assert f"version: {keras_proseg.__version__}\n" in (root / "CITATION.cff").read_text()
+
+
 def test_importing_the_package_imports_nothing_heavy():
     code = (
         "import sys, keras_proseg, keras_proseg.config;"

@@ -1,6 +1,7 @@
 """The npz source: `images`, `masks` and optional columns."""
 
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from keras_proseg.errors import ProSegError, UsageError, reason_of
 
 REQUIRED = ("images", "masks")
 COLUMNS = (*REQUIRED, "annotated", "case_ids", "split", "spacing")
+# What reading a file of our own raises that a kill left half-written.
+DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
 GROUPS = ("patient_ids", "image_ids")
 
 

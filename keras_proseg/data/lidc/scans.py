@@ -1,8 +1,6 @@
 """Real CT of LIDC-IDRI at full scale: one scan at a time, several workers, resumable."""
 
 import json
-import zipfile
-import zlib
 from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -17,6 +15,7 @@ import numpy as np
 from keras_proseg.config import DataConfig
 from keras_proseg.data.findings import Findings
 from keras_proseg.data.formats.dicom_series import Series, read_series, read_slice
+from keras_proseg.data.formats.npz import DAMAGED
 from keras_proseg.data.lazy import pack_masks
 from keras_proseg.data.lidc.crops import SCAN_SIZE, Crop, label_columns
 from keras_proseg.data.lidc.database import scan_folder
@@ -111,7 +110,7 @@ def read_part(part: Path) -> dict[str, Any] | None:
         with np.load(part, allow_pickle=False) as archive:
             found = {name: archive[name] for name in archive.files}
             return found | {"about": json.loads(str(found["about"]))}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+    except DAMAGED:
         return None
 
 

@@ -2,7 +2,6 @@
 
 import json
 import zipfile
-import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 
 from keras_proseg.config import DataConfig, PhantomConfig
 from keras_proseg.data.dataset import Dataset
+from keras_proseg.data.formats.npz import DAMAGED
 from keras_proseg.data.lidc.crops import (
     PREPARING,
     Crop,
@@ -95,7 +95,7 @@ def _read(path: Path) -> dict[str, Any] | None:
     try:
         with path.open("rb") as handle, np.load(handle, allow_pickle=False) as archive:
             return {name: archive[name] for name in (*COLUMNS, "notes")}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+    except DAMAGED:
         return None
 
 
