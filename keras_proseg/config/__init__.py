@@ -1,4 +1,4 @@
-"""Every default of the package, once; standard library only.
+"""Every setting of the package with its default, once; standard library only.
 
 `ModelConfig` is what a saved model carries, `TrainConfig` what a run records beside it.
 """

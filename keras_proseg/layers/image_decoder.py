@@ -9,14 +9,16 @@ from keras_proseg.config import ModelConfig
 from keras_proseg.layers.backbone import make_backbone
 from keras_proseg.layers.grids import pad_to_multiple, unfold_blocks
 
+LIGHT_WIDTH = 32  # channels between z and the image
+
 
 class LightImageDecoder(keras.layers.Layer):
     """Two 3x3 convolutions on z's own grid, then blocks of stride x stride pixels."""
 
-    def __init__(self, channels: int, stride: int, hidden: int = 32, **kwargs: Any) -> None:
+    def __init__(self, channels: int, stride: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.stride = stride
-        self.hidden = keras.layers.Conv2D(hidden, 3, padding="same", activation="relu")
+        self.hidden = keras.layers.Conv2D(LIGHT_WIDTH, 3, padding="same", activation="relu")
         self.out = keras.layers.Conv2D(channels * stride * stride, 3, padding="same")
 
     def build(self, shape: Any) -> None:

@@ -7,6 +7,8 @@ from keras import ops
 
 from keras_proseg.distributions import Dirichlet
 
+CLASSIFIER_WIDTH = 32
+
 
 class RaterPreference(keras.layers.Layer):
     """q(tau|r) = Dirichlet(softplus(a_r)), one learnt a_r (T,) per rater; p(tau) is flat.
@@ -46,9 +48,9 @@ class RaterPreference(keras.layers.Layer):
 class RaterClassifier(keras.layers.Layer):
     """p(r|tau): logits (..., R) from tau (..., T)."""
 
-    def __init__(self, num_raters: int, hidden: int = 32, **kwargs: Any) -> None:
+    def __init__(self, num_raters: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.hidden = keras.layers.Dense(hidden, activation="relu")
+        self.hidden = keras.layers.Dense(CLASSIFIER_WIDTH, activation="relu")
         self.out = keras.layers.Dense(num_raters)
 
     def build(self, shape: Any) -> None:
