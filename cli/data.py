@@ -41,6 +41,7 @@ def prepare(source: str, out: str, shards: int, **settings: Any) -> None:
     """Write SOURCE as one file that is read fast: memory-mapped, bit-packed, checksummed."""
     from dataclasses import replace
 
+    from keras_proseg.data.findings import note_lines
     from keras_proseg.data.prepared import write_prepared
     from keras_proseg.data.sources import read_dataset
 
@@ -50,8 +51,8 @@ def prepare(source: str, out: str, shards: int, **settings: Any) -> None:
     dataset = read_dataset(source, given)
     for path in write_prepared(dataset, out, shards):
         click.echo(f"{path}  {path.stat().st_size / 1e6:.1f} MB")
-    for file, what, remedy in dataset.notes.get("findings", []):
-        click.echo(f"note  {file}: {what} -> {remedy}")
+    for line in note_lines(dataset.notes):
+        click.echo(line)
     click.echo(_counts(dataset))
 
 

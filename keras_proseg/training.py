@@ -16,6 +16,7 @@ from keras_proseg.config import (
     with_intensity,
 )
 from keras_proseg.data.dataset import Dataset, rows_of
+from keras_proseg.data.findings import note_lines
 from keras_proseg.data.fit import at_scale
 from keras_proseg.data.sources import as_asked, load_dataset
 from keras_proseg.data.split import split_dataset, split_rows
@@ -138,9 +139,8 @@ def _announce(dataset: Dataset, facts: dict[str, Any], log: Any) -> None:
     sides = ", ".join(f"{count} {side}" for side, count in facts["split"].items())
     dropped = f"; {dataset.dropped} without any rater left out" if dataset.dropped else ""
     log(f"{len(dataset)} cases ({sides}), split by {dataset.group_by}{dropped}.")
-    if dataset.notes.get("findings"):
-        count = len(dataset.notes["findings"])
-        log(f"{count} findings on files left out or odd: `keras-proseg data verify` names them.")
+    for line in note_lines(dataset.notes):
+        log(line)
     log(f"Raters: {', '.join(dataset.raters)}")
 
 

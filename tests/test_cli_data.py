@@ -6,6 +6,8 @@ import pytest
 import source_files as files
 from test_cli import run
 
+from keras_proseg.data.findings import note_lines
+
 
 def damage(root):
     """One case for every kind of thing that can be wrong with a NIfTI folder."""
@@ -72,6 +74,49 @@ def test_empty_masks_are_told_but_may_be_meant(tmp_path):
     assert done.exit_code == 0
     assert "note" in done.output
     assert "1 of 8 masks are empty" in done.output
+
+
+def with_an_odd_column_and_an_empty_mask(root):
+    path = files.write_manifest(root, files.cases())
+    header, *lines = path.read_text().splitlines()
+    path.write_text("\n".join([f"{header},site", *(f"{line},x" for line in lines)]))
+    files.save_nifti(root / "ann" / "case0.nii.gz", np.zeros((32, 32), np.uint8))
+    return path
+
+
+NOTES = ("a column site that is not read", "1 of 17 masks are empty")
+
+
+def test_what_need_not_be_mended_is_told_by_prepare_and_train_too(tmp_path, monkeypatch):
+    from keras_proseg import training
+
+    path = with_an_odd_column_and_an_empty_mask(tmp_path / "source")
+    out = tmp_path / "prepared"
+    lines, done = [], run("data", "prepare", path, "--out", out)
+    monkeypatch.setattr(training, "_trained", lambda run, *_: run)
+    training.train(str(path), tmp_path / "run", log=lines.append)
+    again = run("data", "verify", out).output  # which no longer holds the column
+    for words in NOTES:
+        assert any(line.startswith(f"note  {path}: {words}") for line in lines)
+        assert f"note  {path}: {words}" in done.output
+        assert again.count(words) == 1
+
+
+def test_few_of_many_notes_are_shown():
+    notes = {"findings": [[f"{k}.nii", "odd", "look"] for k in range(8)]}
+    shown = note_lines(notes)
+    assert shown[0] == "note  0.nii: odd -> look"
+    assert shown[5:] == ["3 more; `keras-proseg data verify` names all."]
+    assert note_lines({}) == []
+
+
+def test_blank_slices_of_a_volume_are_one_note(tmp_path):
+    image, masks = files.cases(1)["case0"]
+    volume = np.stack([image, image * 0, image * 0], axis=2)
+    files.save_nifti(tmp_path / "a" / "image.nii", volume)
+    files.save_nifti(tmp_path / "a" / "mask-ann.nii", np.stack([masks["ann"]] * 3, axis=2))
+    output = run("data", "verify", tmp_path).output
+    assert "all pixels are equal (a/z001, a/z002)" in output
 
 
 def blank_png():

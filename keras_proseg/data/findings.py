@@ -6,6 +6,8 @@ from typing import Any
 
 from keras_proseg.errors import ProSegError, UsageError
 
+MOST_NOTES = 5  # shown by commands that do other things
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -18,6 +20,15 @@ class Finding:
 
     def __str__(self) -> str:
         return f"{self.file}: {self.what} -> {self.remedy}"
+
+
+def note_lines(notes: dict[str, Any]) -> list[str]:
+    """The first few of the findings in a dataset's `notes` for people, and how many more."""
+    findings = notes.get("findings", [])
+    lines = [f"note  {Finding(*each)}" for each in findings[:MOST_NOTES]]
+    if len(findings) > MOST_NOTES:
+        lines.append(f"{len(findings) - MOST_NOTES} more; `keras-proseg data verify` names all.")
+    return lines
 
 
 class DataError(ProSegError):

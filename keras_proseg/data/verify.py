@@ -7,6 +7,7 @@ import numpy as np
 
 from keras_proseg.data.dataset import Dataset, mask_areas
 from keras_proseg.data.findings import Findings
+from keras_proseg.data.lazy import CHUNK
 from keras_proseg.data.split import LEAST_GROUPS, NAMES
 
 VARYING_SPACING = 1.05  # the largest over the smallest above which it is worth a note
@@ -18,11 +19,10 @@ def check_dataset(dataset: Dataset, findings: Findings) -> None:
     _check_ids(dataset, findings)
     _check_splits(dataset, findings)
     _check_spacing(dataset, findings)
-    for start in range(0, len(dataset), 256):  # a prepared file does not fit in memory
-        rows = np.arange(start, min(start + 256, len(dataset)))
-        _check_images(dataset, rows, findings)
+    _check_images(dataset, findings)
     _check_duplicates(dataset, findings)
     _check_masks(dataset, findings)
+    _recall(dataset, findings)
 
 
 def check_sides(dataset: Dataset, findings: Findings) -> None:
@@ -91,13 +91,16 @@ def _check_spacing(dataset: Dataset, findings: Findings) -> None:
         findings.note(text, "choose --spacing to resample to one scale, if size matters")
 
 
-def _check_images(dataset: Dataset, rows: np.ndarray, findings: Findings) -> None:
-    images = np.asarray(dataset.images[rows]).reshape(len(rows), -1)
-    for row in rows[images.min(axis=1) == images.max(axis=1)]:
+def _check_images(dataset: Dataset, findings: Findings) -> None:
+    blank = defaultdict(list)  # a volume may begin and end with many
+    for start in range(0, len(dataset), CHUNK):  # a prepared file does not fit in memory
+        images = np.asarray(dataset.images[start : start + CHUNK])
+        images = images.reshape(len(images), -1)
+        for row in np.flatnonzero(images.min(axis=1) == images.max(axis=1)).tolist():
+            blank[file_of(dataset, start + row)].append(dataset.case_ids[start + row])
+    for file, names in blank.items():
         remedy = "look at the file; nothing can be learnt from it"
-        findings.note(
-            f"all pixels are equal ({dataset.case_ids[row]})", remedy, file_of(dataset, row)
-        )
+        findings.note(f"all pixels are equal ({_some(names)})", remedy, file)
 
 
 def _check_duplicates(dataset: Dataset, findings: Findings) -> None:
@@ -148,6 +151,14 @@ def _check_blank_slices(dataset: Dataset, areas: np.ndarray, findings: Findings)
     ):
         text = f"{blank} of {len(dataset)} slices have no outline at all"
         findings.note(text, "choose --slices drawn to leave them out")
+
+
+def _recall(dataset: Dataset, findings: Findings) -> None:
+    """Adds what was found when the data were prepared, but what was found again now."""
+    again = {(finding.what, finding.remedy) for finding in findings.items}
+    for file, what, remedy in dataset.notes.get("findings", []):
+        if (what, remedy) not in again:
+            findings.note(what, remedy, file)
 
 
 def _some(names: object) -> str:

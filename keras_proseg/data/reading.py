@@ -1,0 +1,108 @@
+"""Reads whatever kind of source the user names, by its name and by what lies in it."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from keras_proseg.config import DataConfig, check_not_lidc
+from keras_proseg.data.dataset import Dataset
+from keras_proseg.data.findings import Findings
+from keras_proseg.data.fit import scale_of
+from keras_proseg.data.prepared import is_prepared, load_prepared
+from keras_proseg.errors import UsageError
+
+SOURCES = (
+    "`lidc`, FILE.npz, MANIFEST.csv, FILE.pickle, a prepared file, or a folder of cases (PNG, "
+    "NIfTI, QUBIQ), HDF5 files, pickles or prepared shards"
+)
+
+
+def read_source(source: str, config: DataConfig, findings: Findings) -> Dataset | None:
+    """The dataset in `source`, raters in the order of the files; None with a fatal finding.
+
+    Args:
+        source: what the user names.
+        config: how it is read.
+        findings: collects what is wrong with the files.
+
+    Raises:
+        UsageError: an unknown kind of source.
+    """
+    if source == "lidc":
+        return _read_lidc(config)
+    check_not_lidc(config)
+    path = Path(source)
+    suffix = path.suffix.lower()
+    if path.is_file() and is_prepared(path):
+        return findings.attempt("prepare the data again", load_prepared, [path])
+    if suffix == ".npz":
+        return _read_npz(source, config, findings)
+    if not path.exists():
+        raise UsageError(f"Data must be {SOURCES}. Received: {source}, which does not exist")
+    if path.is_dir():
+        return _read_folder(path, config, findings)
+    if suffix == ".csv":
+        return _read_manifest(path, config, findings)
+    if suffix in (".pickle", ".pkl"):
+        return _read_pickle(path, config, findings)
+    raise UsageError(f"Data must be {SOURCES}. Received: {source}")
+
+
+def _read_npz(source: str, config: DataConfig, findings: Findings) -> Dataset | None:
+    from keras_proseg.data.build import build_dataset
+    from keras_proseg.data.formats.npz import load_npz, records_of
+
+    dataset = load_npz(source, findings)
+    if dataset is None or scale_of(config) == scale_of(DataConfig()):
+        return dataset
+    if config.spacing is not None and dataset.spacing is None:
+        remedy = "leave --spacing out, or give an array `spacing` (N, 2) of mm per pixel"
+        findings.add("no pixel spacing is known, which --spacing needs", remedy)
+        return None
+    records, order = records_of(dataset), dataset.raters
+    fitted = build_dataset(records, config, findings, source, dataset.group_by, order)
+    return None if fitted is None else replace(fitted, dropped=dataset.dropped)
+
+
+def _read_folder(path: Path, config: DataConfig, findings: Findings) -> Dataset | None:
+    from keras_proseg.data.build import build_dataset
+    from keras_proseg.data.formats import folders, hdf5
+    from keras_proseg.data.formats.tables import read_rows
+
+    shards = sorted(path.glob("shard-*-of-*"))
+    if shards:
+        return findings.attempt("prepare the data again", load_prepared, shards)
+    if hdf5.has_layout(path):
+        records = hdf5.read_hdf5(path, findings)
+        return build_dataset(records, config, findings, str(path), "patient_ids")
+    if any(path.glob("*.pickle")) or any(path.glob("*.pkl")):
+        return _read_pickle(path, config, findings)
+    rows = folders.find_rows(path, findings)
+    return build_dataset(read_rows(rows, findings), config, findings, str(path)) if rows else None
+
+
+def _read_manifest(path: Path, config: DataConfig, findings: Findings) -> Dataset | None:
+    from keras_proseg.data.build import build_dataset
+    from keras_proseg.data.formats.manifest import read_manifest
+    from keras_proseg.data.formats.tables import read_rows
+
+    rows, group_by = read_manifest(path, findings)
+    if not rows:
+        return None
+    return build_dataset(read_rows(rows, findings), config, findings, str(path), group_by)
+
+
+def _read_pickle(path: Path, config: DataConfig, findings: Findings) -> Dataset | None:
+    from keras_proseg.data.build import build_dataset
+    from keras_proseg.data.formats.pickles import read_pickle
+
+    records = read_pickle(path, findings)
+    dataset = build_dataset(records, config, findings, str(path), "patient_ids")
+    return None if dataset is None else replace(dataset, rater_order="area")
+
+
+def _read_lidc(config: DataConfig) -> Dataset:
+    from keras_proseg.data.lidc.load import load_lidc
+
+    dataset = load_lidc(config)
+    dataset.notes["scale"] = {"spacing": config.spacing}  # each crop is of the size asked for
+    return dataset
