@@ -8,6 +8,7 @@ from keras_proseg.data.dataset import Dataset
 from keras_proseg.data.findings import Findings
 from keras_proseg.data.fit import scale_of
 from keras_proseg.data.prepared import is_prepared, load_prepared
+from keras_proseg.data.records import check_name
 from keras_proseg.errors import UsageError
 
 SOURCES = (
@@ -25,12 +26,14 @@ def read_source(source: str, config: DataConfig, findings: Findings) -> Dataset 
         findings: collects what is wrong with the files.
 
     Raises:
-        UsageError: an unknown kind of source.
+        UsageError: an unknown kind of source, or its name is not UTF-8.
+        ProSegError: the name of a file in it is not.
     """
     if source == "lidc":
         return _read_lidc(config)
     check_not_lidc(config)
     path = Path(source)
+    check_name(path, UsageError)
     suffix = path.suffix.lower()
     if path.is_file() and is_prepared(path):
         return findings.attempt("prepare the data again", load_prepared, [path])
@@ -65,19 +68,35 @@ def _read_npz(source: str, config: DataConfig, findings: Findings) -> Dataset | 
 
 def _read_folder(path: Path, config: DataConfig, findings: Findings) -> Dataset | None:
     from keras_proseg.data.build import build_dataset
-    from keras_proseg.data.formats import folders, hdf5
+    from keras_proseg.data.formats import folders, hdf5, pickles
     from keras_proseg.data.formats.tables import read_rows
 
     shards = sorted(path.glob("shard-*-of-*"))
     if shards:
         return findings.attempt("prepare the data again", load_prepared, shards)
-    if hdf5.has_layout(path):
+    stored = [hdf5.files_of(path), pickles.files_of(path)]
+    if not _one_kind(path, [files[0] for files in stored if files], findings):
+        return None
+    if stored[0]:
         records = hdf5.read_hdf5(path, findings)
         return build_dataset(records, config, findings, str(path), "patient_ids")
-    if any(path.glob("*.pickle")) or any(path.glob("*.pkl")):
+    if stored[1]:
         return _read_pickle(path, config, findings)
     rows = folders.find_rows(path, findings)
     return build_dataset(read_rows(rows, findings), config, findings, str(path)) if rows else None
+
+
+def _one_kind(path: Path, files: list[Path], findings: Findings) -> bool:
+    """Whether `path` holds either cases or one kind of `files`."""
+    from keras_proseg.data.formats import folders
+
+    found = [str(file.relative_to(path)) for file in files]
+    if files and folders.has_layout(path):
+        found.append("folders of cases")
+    if len(found) > 1:
+        text = f"{' beside '.join(found)}: which of them are meant is not known"
+        findings.add(text, "keep every kind of data in a folder of its own")
+    return len(found) <= 1
 
 
 def _read_manifest(path: Path, config: DataConfig, findings: Findings) -> Dataset | None:

@@ -1,11 +1,14 @@
 """`Record`: one image file with its raters' masks, as every source hands it over."""
 
+import os
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from keras_proseg.data.places import Volume
+from keras_proseg.errors import ProSegError
 
 SPLITS = {"train": "train", "val": "val", "test": "test", "valid": "val", "validation": "val"}
 SPLITS |= {"training": "train", "testing": "test", "training_2d": "train"}
@@ -39,6 +42,32 @@ def natural(name: str) -> list[tuple[int, int, str]]:
     parts = re.split(r"(\d+)", name)
     key = [(0, int(p), "") if p.isdecimal() else (1, 0, p) for p in parts if p]
     return [*key, (-1, 0, name)]  # 1 and 01: sets of names have another order in each process
+
+
+def visible(folder: Path, *patterns: str) -> list[Path]:
+    """What lies in `folder` in natural order, but what is hidden: systems leave `._NAME` there.
+
+    Args:
+        folder: an existing one.
+        patterns: of the paths below it; by default of all that lies in it.
+
+    Raises:
+        ProSegError: a name is not UTF-8.
+    """
+    found = {path for pattern in patterns or ("*",) for path in folder.glob(pattern)}
+    shown = [p for p in found if not any(n[0] == "." for n in p.relative_to(folder).parts)]
+    shown.sort(key=lambda path: natural(str(path)))
+    for path in shown:
+        check_name(path)
+    return shown
+
+
+def check_name(path: Path, error: type[ProSegError] = ProSegError) -> None:
+    """Raises `error` unless the name of `path` is UTF-8: no other can be printed and stored."""
+    raw = os.fsencode(path)
+    readable = raw.decode("utf-8", "replace")
+    if raw != readable.encode():
+        raise error(f"{readable} must be a name in UTF-8. Received: {raw!r}")
 
 
 def split_of(folder: str) -> str | None:

@@ -90,7 +90,7 @@ def read_series(folder: str | Path, findings: Findings) -> Series:
 
 def _is_dicom(path: Path) -> bool:
     """By its name or, as exports of many viewers have no suffix, by its first bytes."""
-    if path.name == "DICOMDIR" or not path.is_file():
+    if path.name[0] == "." or path.name == "DICOMDIR" or not path.is_file():
         return False
     if path.suffix.lower() == ".dcm":
         return True

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from keras_proseg.data.findings import Findings
 from keras_proseg.data.formats.tables import Row
-from keras_proseg.data.formats.volumes import kind_of
-from keras_proseg.data.records import natural, split_of
+from keras_proseg.data.formats.volumes import KINDS, kind_of
+from keras_proseg.data.records import split_of, visible
 
 IMAGE = re.compile(r"image(?:-(?P<channel>.+))?")
 MASK = re.compile(r"mask-(?P<rater>.+)")
@@ -29,9 +29,9 @@ def find_rows(root: str | Path, findings: Findings) -> list[Row]:
     """
     root = Path(root)
     rows: list[Row] = []
-    for folder in _subfolders(root):
+    for folder in _subfolders(root, findings):
         split = split_of(folder.name)
-        cases = [folder] if split is None else _subfolders(folder)
+        cases = [folder] if split is None else _subfolders(folder, findings)
         for case in cases:
             rows += _case_rows(case, case.relative_to(root).as_posix(), split, findings)
     if not any(row.mask for row in rows):
@@ -60,20 +60,29 @@ def _stem(path: Path) -> str:
     return path.name[: -len(kind_of(path) or "")]
 
 
-def _subfolders(folder: Path) -> list[Path]:
-    found = [path for path in folder.iterdir() if path.is_dir() and path.name[0] not in "._"]
-    return sorted(found, key=lambda path: natural(path.name))
+def has_layout(root: Path) -> bool:
+    """Whether cases lie below `root`."""
+    return any(row.mask for row in find_rows(root, Findings()))
+
+
+def _subfolders(folder: Path, findings: Findings) -> list[Path]:
+    found = [path for path in visible(folder) if path.name[0] != "_"]
+    for path in found:
+        if not path.exists():
+            findings.add("a link that leads nowhere", "mend or remove it", path)
+    return [path for path in found if path.is_dir()]
 
 
 def _case_rows(folder: Path, case: str, split: str | None, findings: Findings) -> list[Row]:
-    files = sorted((p for p in folder.iterdir() if p.is_file()), key=lambda p: natural(p.name))
-    named = [(path, _stem(path)) for path in files if kind_of(path)]
+    files = visible(folder)
+    named = [(path, _stem(path)) for path in files if path.is_file() and kind_of(path)]
     images = tuple(path for path, stem in named if IMAGE.fullmatch(stem))
     masks = [(path, found) for path, stem in named if (found := _mask(stem))]
     known = {*images, *(path for path, _ in masks)}
     for path, stem in named:
         if path not in known and "majority" not in stem:
             findings.note("a file that is neither image nor mask", f"expected {LAYOUT}", path)
+    _check_unread(files, [stem for _, stem in named], findings)
     if not images:
         if masks:
             findings.add("masks without an image", f"expected {LAYOUT}", folder)
@@ -87,6 +96,17 @@ def _case_rows(folder: Path, case: str, split: str | None, findings: Findings) -
         for path, found in masks
     ]
     return rows or [Row(case, case, images, None, None, "", split)]
+
+
+def _check_unread(files: list[Path], read: list[str], findings: Findings) -> None:
+    """Names files that are called like an image or mask, and of which nothing was read."""
+    for path in files:
+        name = path.name.split(".")[0]
+        beside = any(f"{path.name}.".startswith(f"{stem}.") for stem in read)
+        if not beside and (IMAGE.fullmatch(name) or _mask(name)):
+            text = "called like an image or mask, but cannot be read as one"
+            remedy = f"save it as one of {', '.join(KINDS)}, mend the link, or rename it"
+            findings.add(text, remedy, path)
 
 
 def _mask(stem: str) -> re.Match[str] | None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from keras_proseg.data.findings import Findings
 from keras_proseg.data.places import Volume
-from keras_proseg.data.records import Record, natural, split_of
+from keras_proseg.data.records import Record, natural, split_of, visible
 from keras_proseg.errors import ProSegError, reason_of, require
 
 CHANNELS = ("t1", "t1c", "t2")
@@ -21,9 +21,9 @@ LAYOUT = (
 )
 
 
-def has_layout(root: Path) -> bool:
-    """Whether `root` or its folders hold .h5 files."""
-    return any(root.glob("*.h5")) or any(root.glob("*/*.h5"))
+def files_of(root: Path) -> list[Path]:
+    """The .h5 files in `root` and its folders."""
+    return visible(root, "*.h5", "*/*.h5")
 
 
 def read_hdf5(root: str | Path, findings: Findings) -> Iterator[Record]:
@@ -35,9 +35,8 @@ def read_hdf5(root: str | Path, findings: Findings) -> Iterator[Record]:
     """
     root = Path(root)
     remedy = f"mend the file, or leave it out; expected {LAYOUT}"
-    files = sorted([*root.glob("*.h5"), *root.glob("*/*.h5")], key=lambda p: natural(str(p)))
     slices: Counter[str] = Counter()
-    for path in files:
+    for path in files_of(root):
         split = split_of(path.parent.name) if path.parent != root else None
         record = findings.attempt(remedy, _read, path, root, split, file=path)
         if record is not None:

@@ -9,10 +9,15 @@ import numpy as np
 from keras_proseg.data.findings import Findings
 from keras_proseg.data.formats.plain_pickle import PlainUnpickler, plain
 from keras_proseg.data.places import Volume
-from keras_proseg.data.records import Record
+from keras_proseg.data.records import Record, visible
 from keras_proseg.errors import ProSegError, reason_of, require
 
 SUFFIXES = (".pickle", ".pkl")
+
+
+def files_of(folder: Path) -> list[Path]:
+    """The pickles in `folder`."""
+    return visible(folder, *(f"*{suffix}" for suffix in SUFFIXES))
 
 
 def read_pickle(path: str | Path, findings: Findings) -> Iterator[Record]:
@@ -23,7 +28,7 @@ def read_pickle(path: str | Path, findings: Findings) -> Iterator[Record]:
     """
     path = Path(path)
     if path.is_dir():
-        for file in sorted(p for p in path.iterdir() if p.suffix in SUFFIXES):
+        for file in files_of(path):
             yield from read_pickle(file, findings)
         return
     remedy = "use a whole pickle {name: {image, masks, series_uid}} of arrays and plain containers"

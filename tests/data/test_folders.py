@@ -1,0 +1,103 @@
+"""What else may lie in a folder: hidden files, other kinds, names that nobody can read."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import source_files as files
+from dicom_files import write_series
+from test_cli import run
+
+from keras_proseg.data.findings import DataError, Findings
+from keras_proseg.data.formats.dicom_series import read_series
+from keras_proseg.data.sources import read_dataset, verify_source
+
+
+@pytest.fixture
+def root(tmp_path):
+    return files.write_png(tmp_path / "cases", files.cases(3))
+
+
+def errors(root):
+    return [str(finding) for finding in verify_source(str(root))[0].fatal]
+
+
+@pytest.mark.parametrize(
+    "name", ["mask-bob.tif", "mask-bob.nii.bz2", "mask-dr.who", "image-t2.tif"]
+)
+def test_a_mask_or_image_of_another_kind_is_no_missing_one(name, root):
+    (root / "case0" / name).write_bytes(b"x")
+    (root / "case0" / "mask-bob.png").unlink()
+    (error,) = errors(root)
+    assert error.startswith(f"{root / 'case0' / name}: called like an image or mask, but cannot")
+    assert ".npz, .npy, .png" in error
+
+
+def test_links_that_lead_nowhere_are_named(root):
+    (root / "case0" / "mask-bob.png").unlink()
+    (root / "case0" / "mask-bob.png").symlink_to(root / "gone.png")
+    (root / "case7").symlink_to(root / "gone")
+    case, mask = errors(root)
+    assert case.startswith(f"{root / 'case7'}: a link that leads nowhere")
+    assert mask.startswith(f"{root / 'case0' / 'mask-bob.png'}: called like an image or mask")
+
+
+def test_what_lies_beside_an_image_or_mask_under_its_name_is_no_concern(root):
+    for name in ("image.json", "mask-bob.png.bak", "notes.txt"):
+        (root / "case0" / name).write_bytes(b"x")
+    (root / "case0" / "mask-bob").mkdir()
+    assert errors(root) == []
+
+
+@pytest.mark.parametrize("kind", ["png", "hdf5", "pickle"])
+def test_hidden_files_are_no_files_of_a_source(kind, tmp_path):
+    content, root = files.cases(3), tmp_path / "source"
+    if kind == "pickle":
+        root.mkdir()
+        files.write_pickle(root / "data.pkl", content)
+    else:
+        {"png": files.write_png, "hdf5": files.write_hdf5}[kind](root, content)
+    count = len(read_dataset(str(root)).notes["findings"])
+    (root / ".trash").mkdir()
+    for path in [path for path in root.rglob("*") if path.is_file()]:
+        (path.parent / f"._{path.name}").write_bytes(b"x")
+        (root / ".trash" / path.name).write_bytes(b"x")
+    (root / "._data.pkl").write_bytes(b"x")
+    dataset = read_dataset(str(root))
+    assert (len(dataset), len(dataset.notes["findings"])) == (3, count)
+
+
+def test_hidden_files_are_no_slices(tmp_path):
+    write_series(tmp_path, np.zeros((3, 8, 8), np.int16))
+    for path in list(tmp_path.iterdir()):
+        (tmp_path / f"._{path.name}").write_bytes(b"x")
+    assert read_series(tmp_path, Findings()).shape[0] == 3
+
+
+@pytest.mark.parametrize("name", ["stray.pkl", "case1/stray.h5"])
+def test_kinds_that_lie_together_are_told_apart_by_nobody(name, root):
+    (root / name).write_bytes(b"x")
+    with pytest.raises(DataError, match=f"{name} beside folders of cases: which .* is not known"):
+        read_dataset(str(root))
+
+
+def test_hdf5_files_and_pickles_are_not_read_together(tmp_path):
+    files.write_hdf5(tmp_path, files.cases(3))
+    files.write_pickle(tmp_path / "x.pickle", files.cases(3))
+    with pytest.raises(DataError, match=r"testing/Sample_2_slice_7.h5 beside x.pickle"):
+        read_dataset(str(tmp_path))
+
+
+@pytest.mark.parametrize("old", ["case0/mask-ann.png", "case0", ""])
+def test_names_that_are_not_utf8_are_one_line(old, root):
+    odd = Path(os.fsdecode(os.fsencode(root / old) + b"\xff.png"))
+    try:
+        (root / old).rename(odd)
+    except OSError:
+        pytest.skip("this file system knows no such names")
+    source = root if old else odd
+    done = run("data", "verify", source)
+    assert done.exit_code == (1 if old else 2)
+    assert "must be a name in UTF-8. Received: b'" in done.output
+    assert "\\xff.png'" in done.output
