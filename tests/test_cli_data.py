@@ -138,6 +138,7 @@ def blank_png():
         ("case,patient,image,rater,mask\na,p,i.nii,ann\n", "row 2: more or fewer fields"),
         ("case,patient,image,rater,mask\na,p,i.nii,ann,\n", "row 2: an empty case or image"),
         ("case,patient,image,rater,mask\na,,i.nii,ann,m.nii\n", "row 2: an empty patient"),
+        ("case,patient,image,rater,mask\n\n\na,,i.nii,ann,m.nii\n", "row 4: an empty patient"),
         ("case,image,rater,mask,split\na,i.nii,ann,m.nii,left\n", "row 2: unknown split left"),
         (
             "case,patient,image,rater,mask\na,p,i.nii,ann,m.nii\na,q,i.nii,ann,m.nii\n",

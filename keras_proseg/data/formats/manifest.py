@@ -29,7 +29,7 @@ def read_manifest(path: str | Path, findings: Findings) -> tuple[list[Row], str]
     try:
         with path.open(newline="", encoding="utf-8-sig") as handle:
             reader = csv.DictReader(handle, restkey="", strict=True)
-            lines = [{_name(k): v for k, v in line.items()} for line in reader]
+            lines = [(reader.line_num, {_name(k): v for k, v in line.items()}) for line in reader]
             names = [_name(name) for name in reader.fieldnames or []]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         findings.add(f"no CSV in UTF-8 ({error})", "save it as comma-separated UTF-8 text")
@@ -37,7 +37,7 @@ def read_manifest(path: str | Path, findings: Findings) -> tuple[list[Row], str]
     if not _check_columns(names, bool(lines), findings):
         return [], "case_ids"
     group_by = "patient_ids" if "patient" in names else "case_ids"
-    rows = [_row(number, line, path, findings) for number, line in enumerate(lines, 2)]
+    rows = [_row(number, line, path, findings) for number, line in lines]
     return [row for row in rows if row is not None], group_by
 
 
