@@ -1,14 +1,14 @@
 """Checks of arrays before they become a `Dataset`."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from keras_proseg.data.columns import check_column, check_raters
 from keras_proseg.data.dataset import Dataset
 from keras_proseg.data.findings import Findings
-from keras_proseg.errors import ProSegError, require
+from keras_proseg.errors import require
 
 
 def check_arrays(cls: type[Dataset], given: dict[str, Any], findings: Findings) -> Dataset | None:
@@ -52,11 +52,11 @@ def _names(given: dict[str, Any], shape: tuple[int, ...], findings: Findings) ->
 
     def column(name: str, default: Any) -> Any:
         found = given.get(name)
-        return findings.attempt(f"mend `{name}`", _column, found, name, count, default)
+        return findings.attempt(f"mend `{name}`", check_column, found, name, count, default)
 
     raters, spacing = given.get("raters"), given.get("spacing")
     names = {
-        "raters": findings.attempt("name every rater once", _check_raters, raters, num_raters),
+        "raters": findings.attempt("name every rater once", check_raters, raters, num_raters),
         "case_ids": column("case_ids", np.arange(count)),
     }
     alone = np.arange(count) if names["case_ids"] is None else names["case_ids"]
@@ -115,6 +115,9 @@ def _check_annotated(annotated: Any, shape: tuple[int, int]) -> np.ndarray:
     good = annotated.shape == shape and annotated.dtype.kind in "biu"
     received = f"shape {annotated.shape}, dtype {annotated.dtype}"
     require(good, "annotated", f"(N, R) = {shape}, true or false", received)
+    values = np.unique(annotated)
+    received = f"values {_some(values)}"
+    require(bool(np.isin(values, (0, 1)).all()), "annotated", "true or false", received)
     return annotated.astype(bool)
 
 
@@ -134,38 +137,11 @@ def _some(rows: np.ndarray) -> str:
     return f"[{shown}{', ...' if len(values) > 4 else ''}]"
 
 
-def _check_raters(raters: Sequence[str] | None, count: int) -> tuple[str, ...]:
-    if raters is None:
-        return tuple(f"rater{index + 1}" for index in range(count))
-    names = tuple(_text(np.array([name]), "raters").item() for name in raters)
-    good = len(names) == count and len(set(names)) == count and all(names)
-    require(good, "raters", f"{count} distinct names", list(names))
-    return names
-
-
 def _check_spacing(spacing: Any, count: int) -> np.ndarray:
     array = np.asarray(spacing)
     good = array.shape == (count, 2) and array.dtype.kind in "iuf"
     require(good, "spacing", f"({count}, 2) numbers, mm", f"{array.shape}, dtype {array.dtype}")
     return array
-
-
-def _column(values: Any, name: str, count: int, default: np.ndarray) -> np.ndarray:
-    array = np.asarray(default if values is None else values)
-    require(array.shape == (count,), name, f"({count},)", f"shape {array.shape}")
-    array = _text(array, name)
-    blank = np.flatnonzero(np.isin(array, ("", "nan")))
-    received = f"{blank.size} empty or nan, the first in case {blank[:1]}"
-    require(not blank.size, name, "a name or number for every case", received)
-    return array
-
-
-def _text(array: np.ndarray, name: str) -> np.ndarray:
-    require(array.dtype.kind in "biufUS", name, "strings or numbers", f"dtype {array.dtype}")
-    try:
-        return np.char.decode(array, "utf-8") if array.dtype.kind == "S" else array.astype(str)
-    except UnicodeDecodeError as error:
-        raise ProSegError(f"{name} must be UTF-8. Received: {error.object!r}") from error
 
 
 def _without_unannotated(dataset: Dataset) -> Dataset:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,6 +43,11 @@ def natural(name: str) -> list[tuple[int, int, str]]:
     parts = re.split(r"(\d+)", name)
     key = [(0, int(p), "") if p.isdecimal() else (1, 0, p) for p in parts if p]
     return [*key, (-1, 0, name)]  # 1 and 01: sets of names have another order in each process
+
+
+def plain_name(name: str) -> str:
+    """`name` without blanks around it, its accents written in the one way that counts (NFC)."""
+    return unicodedata.normalize("NFC", name).strip()
 
 
 def visible(folder: Path, *patterns: str) -> list[Path]:

@@ -101,3 +101,21 @@ def test_names_that_are_not_utf8_are_one_line(old, root):
     assert done.exit_code == (1 if old else 2)
     assert "must be a name in UTF-8. Received: b'" in done.output
     assert "\\xff.png'" in done.output
+
+
+def test_one_rater_in_two_spellings_is_one(root, tmp_path):
+    (root / "case0" / "mask-ann.png").rename(root / "case0" / "mask-Zo\u00eb.png")
+    (root / "case1" / "mask-ann.png").rename(root / "case1" / "mask-Zoe\u0308.png")
+    (root / "case2" / "mask-ann.png").rename(root / "case2" / "mask-Zo\u00eb .png")
+    dataset = read_dataset(str(root))
+    assert dataset.raters == ("Zo\u00eb", "bob", "cy")
+    assert dataset.annotated[:, 0].all()
+    (root / "case2" / "mask-bob.png").rename(root / "case2" / "mask-Zoe\u0308.png")
+    assert "case case2 has 2 masks of rater Zo\u00eb" in errors(root)[0]
+
+
+def test_one_patient_in_two_spellings_is_one(tmp_path):
+    path = files.write_manifest(tmp_path, files.cases())
+    text = path.read_text().replace("case0,p0,", "case0,Zo\u00eb,")
+    path.write_text(text.replace("case1,p0,", "case1,Zoe\u0308,"))
+    assert len(set(read_dataset(str(path)).patients.tolist())) == 3

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from tiny_data import tiny_arrays
 
-from keras_proseg import ProSegError, UsageError
+from keras_proseg import Dataset, ProSegError, UsageError
 from keras_proseg.config import DataConfig
 from keras_proseg.data.findings import DataError
 from keras_proseg.data.formats.npz import load_npz
@@ -115,3 +115,29 @@ def test_cases_without_a_name_are_refused(column, values, tmp_path):
     np.savez(tmp_path / "a.npz", **tiny_arrays(6, size=8), **{column: values})
     with pytest.raises(DataError, match="a name or number for every case. Received: "):
         read_dataset(str(tmp_path / "a.npz"))
+
+
+def test_names_have_one_spelling(tmp_path):
+    ids = ["p1", "p1 ", "Zoe\u0308", "Zo\u00eb", "p2", "p3"]
+    raters = ["Zoe\u0308", " b", "c"]
+    path = write(tmp_path / "a.npz", patient_ids=ids, rater_ids=raters)
+    dataset = read_dataset(str(path))
+    assert dataset.raters == ("Zo\u00eb", "b", "c")
+    assert len(set(dataset.patients.tolist())) == 4
+    with pytest.raises(DataError, match="raters must be 3 distinct names"):
+        read_dataset(str(write(path, rater_ids=["Zo\u00eb", "Zoe\u0308", "c"])))
+
+
+@pytest.mark.parametrize("raters", [[["a", "b"]] * 3, [["a"], ["b", "c"], "d"], "abc", 3, ["a"]])
+def test_raters_that_are_no_names_are_refused(raters):
+    with pytest.raises(DataError, match="raters must be 3 distinct names"):
+        Dataset.from_arrays(**tiny_arrays(6, size=8), raters=raters)
+
+
+@pytest.mark.parametrize("odd", [-1, 9])
+def test_whoever_is_annotated_is_so_or_not(odd, tmp_path):
+    annotated = np.ones((6, 3), np.int8)
+    assert load_npz(write(tmp_path / "a.npz", annotated=annotated)).annotated.all()
+    annotated[2, 1] = odd
+    with pytest.raises(ProSegError, match=f"annotated must be true or false.*{odd}"):
+        load_npz(write(tmp_path / "b.npz", annotated=annotated))

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ from keras_proseg.data.findings import Findings
 from keras_proseg.data.formats.table_masks import WHOLE, check_affine, read_mask
 from keras_proseg.data.formats.volumes import Pixels, read_pixels
 from keras_proseg.data.places import Volume
-from keras_proseg.data.records import Record, natural
+from keras_proseg.data.records import Record, natural, plain_name
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ class Row:
 def read_rows(rows: list[Row], findings: Findings) -> Iterator[Record]:
     """Reads the files of `rows`, case by case; a case with a fatal finding is left out."""
     cases: dict[str, list[Row]] = {}
+    rows = [_named(row) for row in rows]
     for row in rows:
         cases.setdefault(row.case, []).append(row)
     structures = sorted({row.structure for row in rows if row.mask}, key=natural)
@@ -40,6 +41,17 @@ def read_rows(rows: list[Row], findings: Findings) -> Iterator[Record]:
         record = _read_case(own, structures, findings)
         if record is not None:
             yield record
+
+
+def _named(row: Row) -> Row:
+    """`row`, in which a name has one spelling: else one person is two."""
+    return replace(
+        row,
+        case=plain_name(row.case),
+        patient=plain_name(row.patient),
+        rater=None if row.rater is None else plain_name(row.rater),
+        structure=plain_name(row.structure),
+    )
 
 
 def _read_case(rows: list[Row], structures: list[str], findings: Findings) -> Record | None:

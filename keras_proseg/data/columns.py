@@ -1,0 +1,48 @@
+"""Names in arrays: of raters, cases, patients and splits, as strings of one spelling."""
+
+from typing import Any
+
+import numpy as np
+
+from keras_proseg.data.records import plain_name
+from keras_proseg.errors import ProSegError, require
+
+
+def check_raters(raters: Any, count: int) -> tuple[str, ...]:
+    """The names of `count` raters; rater1 ... where there are none.
+
+    Raises:
+        ProSegError: a rater without a name, or two of one name.
+    """
+    if raters is None:
+        return tuple(f"rater{index + 1}" for index in range(count))
+    given = list(raters if isinstance(raters, (list, tuple)) else np.atleast_1d(raters))
+    require(all(np.size(name) == 1 for name in given), "raters", f"{count} distinct names", given)
+    names = tuple(_text(np.ravel(name), "raters").item() for name in given)
+    good = len(names) == count and len(set(names)) == count and all(names)
+    require(good, "raters", f"{count} distinct names", list(names))
+    return names
+
+
+def check_column(values: Any, name: str, count: int, default: np.ndarray) -> np.ndarray:
+    """`values` (count,) or `default`, as strings.
+
+    Raises:
+        ProSegError: not one name for each case.
+    """
+    array = np.asarray(default if values is None else values)
+    require(array.shape == (count,), name, f"({count},)", f"shape {array.shape}")
+    array = _text(array, name)
+    blank = np.flatnonzero(np.isin(array, ("", "nan")))
+    received = f"{blank.size} empty or nan, the first in case {blank[:1]}"
+    require(not blank.size, name, "a name or number for every case", received)
+    return array
+
+
+def _text(array: np.ndarray, name: str) -> np.ndarray:
+    require(array.dtype.kind in "biufUS", name, "strings or numbers", f"dtype {array.dtype}")
+    try:
+        array = np.char.decode(array, "utf-8") if array.dtype.kind == "S" else array.astype(str)
+    except UnicodeDecodeError as error:
+        raise ProSegError(f"{name} must be UTF-8. Received: {error.object!r}") from error
+    return np.array([plain_name(each) for each in array.tolist()])
