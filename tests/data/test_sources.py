@@ -152,6 +152,21 @@ def test_hdf5_volumes(axis, content, tmp_path):
     np.testing.assert_array_equal(dataset.masks[4, 0, ..., 0], masks["ann"])
 
 
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_hdf5_volumes_whose_slices_are_no_squares(axis, content, tmp_path):
+    import h5py
+
+    image, masks = content["case0"]
+    with h5py.File(tmp_path / "Sample_3.h5", "w") as file:
+        for name in ("t1", "t1c", "t2"):
+            file[name] = np.stack([image[:, 4:30]] * 5, axis=axis)
+        file["label_a1"] = np.stack([masks["ann"][:, 4:30]] * 5, axis=axis)
+    findings, dataset = verify_source(str(tmp_path))
+    assert dataset.images.shape == (5, 32, 26, 3)
+    np.testing.assert_array_equal(dataset.masks[4, 0, ..., 0], masks["ann"][:, 4:30])
+    assert any("cut along the shortest: here, 5 slices of 32x26" in f.what for f in findings.items)
+
+
 def test_a_folder_of_pickles(content, tmp_path):
     items = list(content.items())
     files.write_pickle(tmp_path / "one.pickle", dict(items[:2]))

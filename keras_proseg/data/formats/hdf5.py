@@ -31,20 +31,32 @@ def read_hdf5(root: str | Path, findings: Findings) -> Iterator[Record]:
 
     2-D files are slices (H, W): the patient is the file's name without the slice's number. 3-D
     arrays are volumes, their slices along the axis whose length differs from the other two, which
-    are alike; else along the first.
+    are alike; of three lengths along the shortest, which is noted; of one along the first.
     """
     root = Path(root)
     remedy = f"mend the file, or leave it out; expected {LAYOUT}"
     slices: Counter[str] = Counter()
+    volumes: list[Volume] = []
     for path in files_of(root):
         split = split_of(path.parent.name) if path.parent != root else None
         record = findings.attempt(remedy, _read, path, root, split, file=path)
         if record is not None:
             slices.update([record.patient] if record.volume.flat else [])
+            volumes.append(record.volume)
             yield record
     if len(slices) > 1 and slices.most_common(1)[0][1] == 1:
         text = f"{len(slices)} slices of as many patients: no two names say that they are of one"
         findings.note(text, "name files PATIENT_slice1.h5, PATIENT_slice2.h5 ...", root)
+    _note_sides(volumes, findings)
+
+
+def _note_sides(volumes: list[Volume], findings: Findings) -> None:
+    oblong = [v for v in volumes if not v.flat and len({*v.shape}) == 3]
+    if oblong:
+        depth, height, width = oblong[0].shape
+        text = f"{len(oblong)} volumes of three different sides are cut along the shortest:"
+        text += f" here, {depth} slices of {height}x{width}"
+        findings.note(text, "save slices as files (H, W) if that is wrong", oblong[0].path)
 
 
 def _read(path: Path, root: Path, split: str | None) -> Record:
@@ -93,6 +105,8 @@ def _slices(array: np.ndarray) -> np.ndarray:
     if array.ndim == 2:
         return array[None]
     z, y, x = array.shape
+    if len({z, y, x}) == 3:
+        return np.moveaxis(array, int(np.argmin(array.shape)), 0)
     return np.moveaxis(array, 2 if z == y != x else 1 if z == x != y else 0, 0)
 
 
