@@ -97,7 +97,7 @@ def add_rater_to_run(
     masks = np.asarray(dataset.masks)[:, column]
     new = add_rater(model, rater, np.asarray(dataset.images), masks, config)
     made = Run.create(out, rater)
-    facts = source.section("data") | {"source": None, "notes": {}, "rater_order": "given"}
+    facts = source.section("data") | {"source": None, "notes": source.names, "rater_order": "given"}
     facts.pop("fingerprint", None)
     added = {"rater": rater, "cases": len(dataset), "source": Path(data).name}
     facts["added"] = [*facts.get("added", []), added]

@@ -23,10 +23,11 @@ def cases_of_run(run: Run, data: str | None, split: str) -> Dataset:
 
     Raises:
         UsageError: a split that the data lacks.
-        ProSegError: the run's own data have changed.
+        ProSegError: the run's own data have changed, or other data name other structures.
     """
     config = _settings_for(run, data)
     dataset = read_dataset(data or run.source, config)
+    run.check_names(dataset)
     if data is None or split != "all":  # other data may have too few patients to be split
         dataset = split_dataset(dataset, config.seed)
     if data is None:
@@ -44,8 +45,10 @@ def cases_of_rater(run: Run, data: str, rater: str) -> Dataset:
 
     Raises:
         UsageError: `data` knows no such rater, or no mask of theirs to learn from.
+        ProSegError: `data` name other structures.
     """
     dataset = read_dataset(data, replace(_settings_for(run, data), rater_order="given"))
+    run.check_names(dataset)
     if rater not in dataset.raters:
         text = f"`rater` must be one of {', '.join(dataset.raters)}."
         raise UsageError(f"{text} Received: {rater}")

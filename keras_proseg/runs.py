@@ -155,6 +155,24 @@ class Run:
             raise ProSegError(f"{text} Received: changed data")
 
     @property
+    def names(self) -> dict[str, list[str]]:
+        """Those of `channels` and `structures`, where the data had several and named them."""
+        notes = self.checked("notes", self.section("data").get("notes", {}))
+        return {name: notes[name] for name in ("channels", "structures") if name in notes}
+
+    def check_names(self, dataset: Dataset) -> None:
+        """Raises unless channels and structures of `dataset` are those of the run, by their names.
+
+        Raises:
+            ProSegError: both have names, and other ones.
+        """
+        for name, wanted in self.names.items():
+            got = dataset.notes.get(name, wanted)
+            if wanted != got:
+                text = f"{dataset.source} must have the {name} {wanted}, as {self.path} has."
+                raise ProSegError(f"{text} Received: {got}")
+
+    @property
     def rater_order(self) -> str:
         """The order that the run was trained with, which other data takes over."""
         asked = self.train_config().rater_order

@@ -43,7 +43,8 @@ class Dataset:
         image_kind: `"given"`, `"ct"` or `"phantom"` (simulated pixels).
         dropped: how many cases without any rater were left out.
         notes: what else is known of the source, for people and for JSON: counts, `findings`, the
-            `scale` that images were brought to, the `window` they were prepared for.
+            `scale` that images were brought to, the `window` they were prepared for, the names of
+            several `channels` and `structures`.
     """
 
     images: np.ndarray

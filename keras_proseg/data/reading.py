@@ -69,7 +69,6 @@ def _read_npz(source: str, config: DataConfig, findings: Findings) -> Dataset | 
 def _read_folder(path: Path, config: DataConfig, findings: Findings) -> Dataset | None:
     from keras_proseg.data.build import build_dataset
     from keras_proseg.data.formats import folders, hdf5, pickles
-    from keras_proseg.data.formats.tables import read_rows
 
     shards = sorted(path.glob("shard-*-of-*"))
     if shards:
@@ -83,7 +82,10 @@ def _read_folder(path: Path, config: DataConfig, findings: Findings) -> Dataset 
     if stored[1]:
         return _read_pickle(path, config, findings)
     rows = folders.find_rows(path, findings)
-    return build_dataset(read_rows(rows, findings), config, findings, str(path)) if rows else None
+    dataset = _from_rows(rows, path, config, findings) if rows else None
+    if dataset is not None and dataset.images.shape[-1] == len(rows[0].images) > 1:
+        dataset.notes["channels"] = folders.channels_of(rows)
+    return dataset
 
 
 def _one_kind(path: Path, files: list[Path], findings: Findings) -> bool:
@@ -100,14 +102,22 @@ def _one_kind(path: Path, files: list[Path], findings: Findings) -> bool:
 
 
 def _read_manifest(path: Path, config: DataConfig, findings: Findings) -> Dataset | None:
-    from keras_proseg.data.build import build_dataset
     from keras_proseg.data.formats.manifest import read_manifest
-    from keras_proseg.data.formats.tables import read_rows
 
     rows, group_by = read_manifest(path, findings)
-    if not rows:
-        return None
-    return build_dataset(read_rows(rows, findings), config, findings, str(path), group_by)
+    return _from_rows(rows, path, config, findings, group_by) if rows else None
+
+
+def _from_rows(
+    rows: list, path: Path, config: DataConfig, findings: Findings, group_by: str = "case_ids"
+) -> Dataset | None:
+    from keras_proseg.data.build import build_dataset
+    from keras_proseg.data.formats.tables import read_rows, structures_of
+
+    dataset = build_dataset(read_rows(rows, findings), config, findings, str(path), group_by)
+    if dataset is not None and dataset.num_classes > 1:
+        dataset.notes["structures"] = structures_of(rows)
+    return dataset
 
 
 def _read_pickle(path: Path, config: DataConfig, findings: Findings) -> Dataset | None:

@@ -44,6 +44,11 @@ def find_rows(root: str | Path, findings: Findings) -> list[Row]:
     return rows
 
 
+def channels_of(rows: list[Row]) -> list[str]:
+    """Names of the channels, in their order."""
+    return [_stem(path).removeprefix("image-") for path in rows[0].images]
+
+
 def _check_channels(rows: list[Row], root: Path, findings: Findings) -> None:
     """Channels are known by their names: another set of them is another image."""
     by_case = {row.case: tuple(map(_stem, row.images)) for row in rows}

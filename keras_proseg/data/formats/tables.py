@@ -36,11 +36,16 @@ def read_rows(rows: list[Row], findings: Findings) -> Iterator[Record]:
     rows = [_named(row) for row in rows]
     for row in rows:
         cases.setdefault(row.case, []).append(row)
-    structures = sorted({row.structure for row in rows if row.mask}, key=natural)
+    structures = structures_of(rows)
     for own in cases.values():
         record = _read_case(own, structures, findings)
         if record is not None:
             yield record
+
+
+def structures_of(rows: list[Row]) -> list[str]:
+    """Names of the structures, in the order of the masks' last axis."""
+    return sorted({plain_name(row.structure) for row in rows if row.mask}, key=natural)
 
 
 def _named(row: Row) -> Row:
