@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from .options import data_options
+from .options import data_options, given
 
 
 @click.group()
@@ -39,16 +39,12 @@ def verify(source: str, **settings: Any) -> None:
 @data_options
 def prepare(source: str, out: str, shards: int, **settings: Any) -> None:
     """Write SOURCE as one file that is read fast: memory-mapped, bit-packed, checksummed."""
-    from dataclasses import replace
-
+    from keras_proseg.config import as_stored
     from keras_proseg.data.findings import note_lines
     from keras_proseg.data.prepared import write_prepared
     from keras_proseg.data.sources import read_dataset
 
-    config = _config(settings)
-    # Ranks are drawn from the stored masks at each reading, so that either order can be had later.
-    given = replace(config, rater_order=config.rater_order or "given")
-    dataset = read_dataset(source, given)
+    dataset = read_dataset(source, as_stored(_config(settings)))
     for path in write_prepared(dataset, out, shards):
         click.echo(f"{path}  {path.stat().st_size / 1e6:.1f} MB")
     for line in note_lines(dataset.notes):
@@ -62,15 +58,12 @@ def prepare(source: str, out: str, shards: int, **settings: Any) -> None:
 @data_options
 def audit(source: str, out: str, **settings: Any) -> None:
     """Report who the raters of SOURCE are: agreement, size, STAPLE, the most disputed cases."""
-    from dataclasses import replace
-
     from keras_proseg.audit.report import verdict, write_audit
+    from keras_proseg.config import as_stored
     from keras_proseg.data.sources import read_dataset
     from keras_proseg.files import read_json
 
-    config = _config(settings)
-    given = replace(config, rater_order=config.rater_order or "given")
-    path = write_audit(read_dataset(source, given), out)
+    path = write_audit(read_dataset(source, as_stored(_config(settings))), out)
     click.echo(verdict(read_json(path.with_suffix(".json"))["identity"]))
     click.echo(path)
 
@@ -78,7 +71,7 @@ def audit(source: str, out: str, **settings: Any) -> None:
 def _config(settings: dict[str, Any]) -> Any:
     from keras_proseg.config import DataConfig
 
-    return DataConfig(**{name: value for name, value in settings.items() if value is not None})
+    return DataConfig(**given(settings))
 
 
 def _counts(dataset: Any) -> str:

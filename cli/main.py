@@ -14,7 +14,7 @@ from keras_proseg.config import NUM_SAMPLES, SCORED_SAMPLES, ExportConfig, NewRa
 from keras_proseg.errors import ProSegError
 
 from .data import data
-from .options import backend_option, config_options, export_options, new_rater_options
+from .options import backend_option, config_options, export_options, given, new_rater_options
 from .start import start_backend
 
 MOST_FINDINGS = 20
@@ -85,7 +85,7 @@ def train(
     data: str | None, out: str | None, resume: str | None, backend: str | None, **settings: Any
 ) -> None:
     """Train, validate and leave a run directory with metrics and a picture."""
-    settings = {name: value for name, value in settings.items() if value is not None}
+    settings = given(settings)
     if (data is None) == (resume is None):
         raise click.UsageError("Give either --data or --resume RUN.")
     if resume and (settings or out):
@@ -169,8 +169,7 @@ def add_rater(
     run: str, data: str, rater: str, out: str, backend: str | None, **settings: Any
 ) -> None:
     """Let a trained RUN, or `lidc`, draw as a new rater too, learnt from a few of their masks."""
-    settings = {name: value for name, value in settings.items() if value is not None}
-    config = NewRaterConfig(**settings)
+    config = NewRaterConfig(**given(settings))
     start_backend(backend)
     from keras_proseg.new_rater import add_rater_to_run
 
@@ -184,8 +183,7 @@ def add_rater(
 @export_options
 def export(run: str, out: str, **settings: Any) -> None:
     """Write a trained RUN, or `lidc`, as DIR/<version>/ for TensorFlow Serving, ONNX or LiteRT."""
-    settings = {name: value for name, value in settings.items() if value is not None}
-    config = ExportConfig(**settings)
+    config = ExportConfig(**given(settings))
     start_backend("tensorflow")  # the only one that writes a SavedModel dynamic in every size
     from keras_proseg.export import export_run
 

@@ -58,6 +58,11 @@ def new_rater_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return _with_options(command, [(NewRaterConfig, f) for f in fields(NewRaterConfig)])
 
 
+def given(settings: dict[str, Any]) -> dict[str, Any]:
+    """Those of `settings` that were set; the others keep their defaults."""
+    return {name: value for name, value in settings.items() if value is not None}
+
+
 def _with_options(command: Callable[..., Any], chosen: list[tuple[type, Any]]) -> Any:
     for owner, item in reversed(chosen):
         flag = "--" + item.name.replace("_", "-")

@@ -105,6 +105,14 @@ def without_lidc(config: Settings) -> Settings:
     return replace(config, **{name: getattr(DataConfig, name) for name in OF_LIDC})
 
 
+def as_stored(config: Settings) -> Settings:
+    """`config` with raters as the files have them, unless it says otherwise.
+
+    Ranks are drawn from the stored masks at each reading, so that either order can be had later.
+    """
+    return replace(config, rater_order=config.rater_order or "given")
+
+
 def default_rater_order(source: str | None) -> str:
     """`"area"` for lidc, whose readers are anonymous: their slots mean nothing across scans."""
     return "area" if source == "lidc" else "given"

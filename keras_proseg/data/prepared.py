@@ -54,7 +54,7 @@ def write_prepared(dataset: Dataset, out: str | Path, shards: int = 1) -> list[P
     with atomic_folder(out) as folder:
         for number, rows in enumerate(parts, 1):
             _write(dataset.take(rows), folder / f"shard-{number:04d}-of-{shards:04d}")
-    return sorted(out.iterdir())
+    return sorted(out.glob("shard-*"))
 
 
 def load_prepared(paths: list[Path]) -> Dataset:

@@ -3,11 +3,9 @@
 `reading.py` knows the kinds of sources; here is what holds for all of them.
 """
 
-from dataclasses import replace
-
 import numpy as np
 
-from keras_proseg.config import DataConfig, TrainConfig
+from keras_proseg.config import DataConfig, TrainConfig, as_stored
 from keras_proseg.data.dataset import Dataset, mask_areas, rank_by_area
 from keras_proseg.data.findings import Findings
 from keras_proseg.data.fit import WINDOW, at_scale
@@ -77,7 +75,7 @@ def verify_source(source: str, config: DataConfig | None = None) -> tuple[Findin
     config, findings = config or DataConfig(), Findings(source)
     dataset = findings.attempt("mend it and verify again", read_source, source, config, findings)
     if dataset is not None:
-        config = replace(at_scale(config, dataset.notes), rater_order=config.rater_order or "given")
+        config = as_stored(at_scale(config, dataset.notes))
         remedy = "choose --slices all, or look at the masks"
         dataset = findings.attempt(remedy, as_asked, dataset, config)
     if dataset is not None:
