@@ -15,6 +15,7 @@ from keras_proseg.config import (
 from keras_proseg.data.dataset import Dataset
 from keras_proseg.errors import UsageError
 from keras_proseg.files import check_new_folder
+from keras_proseg.intensities import warn_of_other_intensities
 from keras_proseg.progress import counting_bar
 from keras_proseg.run_data import cases_of_rater, check_takes
 from keras_proseg.runs import Run
@@ -92,6 +93,7 @@ def add_rater_to_run(
     check_new_folder(Path(out), "--out")
     source = find_run(run)
     dataset = cases_of_rater(source, data, rater)
+    warn_of_other_intensities(source, dataset.images, data)
     model = source.load_model("best")
     column = dataset.raters.index(rater)
     masks = np.asarray(dataset.masks)[:, column]

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from test_cli import run as command
 
-from keras_proseg.config import IntensityConfig, ModelConfig, TrainConfig
+from keras_proseg.config import IntensityConfig, ModelConfig, NewRaterConfig, TrainConfig
 from keras_proseg.data.dataset import Dataset
 from keras_proseg.data.prepared import load_prepared, write_prepared
-from keras_proseg.errors import ProSegError
+from keras_proseg.errors import ProSegError, UsageError
 from keras_proseg.files import read_json, write_json
 from keras_proseg.intensities import MOST_IMAGES, intensities_of, warn_of_other_intensities
+from keras_proseg.new_rater import add_rater_to_run
 from keras_proseg.pretrained import find_run
 from keras_proseg.runs import Run
 
@@ -116,6 +117,15 @@ def test_evaluating_other_data_warns_as_well(tiny_run, arrays, tmp_path):
         assert done.exit_code == 0, done.output
         lines = [line for line in done.output.splitlines() if "far from the training's" in line]
         assert len(lines) == (name == "um")
+
+
+def test_learning_from_other_data_warns_as_well(tiny_run, arrays, tmp_path):
+    columns = {"images": arrays["images"] * 1000, "masks": arrays["masks"]}
+    np.savez(tmp_path / "um.npz", **columns, rater_ids=["ann", "bob", "cy"])
+    source = (tiny_run.path, str(tmp_path / "um.npz"), "cy", tmp_path / "out")
+    told = pytest.warns(UserWarning, match="um.npz: .* far from the training's")
+    with told, pytest.raises(UsageError, match="a name beside ann, bob, cy"):
+        add_rater_to_run(*source, NewRaterConfig())
 
 
 def test_the_shipped_model_is_for_8_bit_crops():

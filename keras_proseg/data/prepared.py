@@ -18,7 +18,7 @@ import numpy as np
 from keras_proseg.data.dataset import Dataset
 from keras_proseg.data.lazy import CHUNK, LazyRows, PackedMasks, pack_masks
 from keras_proseg.data.places import plain_places, read_places
-from keras_proseg.errors import UsageError, require
+from keras_proseg.errors import UsageError, reason_of, require
 from keras_proseg.files import atomic_file, atomic_folder, check_new_folder
 
 MARK = b"keras_proseg prepared data 1\n"
@@ -109,8 +109,11 @@ def prepared_writer(path: Path, count: int) -> Iterator[PreparedWriter]:
     """A writer of `count` rows into the new file `path`; its checksum is added at the end."""
     import h5py
 
-    with h5py.File(path, "w", userblock_size=USER_BLOCK) as file:
-        yield PreparedWriter(file, count)
+    try:
+        with h5py.File(path, "w", userblock_size=USER_BLOCK) as file:
+            yield PreparedWriter(file, count)
+    except RuntimeError as error:  # so HDF5 says that it could not write what it held back
+        raise OSError(reason_of(error)) from error
     with path.open("r+b") as handle:
         handle.write(MARK + _digest(path).encode())
 

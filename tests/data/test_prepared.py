@@ -266,3 +266,17 @@ def test_training_sees_the_same_batches(dataset, tmp_path, order):
     assert configs[0].raters == configs[1].raters
     assert configs[0].intensity.mean == pytest.approx(configs[1].intensity.mean)
     assert configs[0].intensity.std == pytest.approx(configs[1].intensity.std)
+
+
+def test_a_full_disk_is_one_line_and_nothing_is_left(tiny_npz, tmp_path):
+    code = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000));"
+        "from keras_proseg_cli.main import main; main(sys.argv[1:])"
+    )
+    command = [sys.executable, "-c", code, "data", "prepare", tiny_npz, "--out", tmp_path / "out"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("Error: Cannot write")
+    assert "File too large" in line
+    assert not list(tmp_path.iterdir())
