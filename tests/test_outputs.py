@@ -14,6 +14,7 @@ import source_files as files
 from dicom_files import write_series, write_slice
 from PIL import Image
 from test_cli import run
+from tiny_model import tiny
 
 from keras_proseg.config import DataConfig
 from keras_proseg.data.formats import dicom_series
@@ -59,6 +60,22 @@ def test_nifti_masks_come_back_as_a_source(tiny_model, content, tmp_path):
         shutil.rmtree(tmp_path / "out" / f"case{case}")
     again = read_dataset(str(tmp_path / "out"))
     np.testing.assert_array_equal(again.masks, expected[6:9])
+
+
+def test_masks_of_several_structures_are_told_apart_by_name(content, tmp_path):
+    files.write_qubiq(tmp_path / "in", content, structures=2)
+    dataset = read_dataset(str(tmp_path / "in")).take([0])
+    model = tiny(num_classes=2, views=1)
+    written = save_masks(model, dataset, tmp_path / "out")
+    structures = ("task01", "task02")
+    names = {f"mask-{rater}-{s}.nii.gz" for rater in model.raters for s in structures}
+    assert {path.name for path in written} == names
+    expected = predicted(model, dataset)[0]
+    assert (expected[..., 0] != expected[..., 1]).any()
+    for r, rater in enumerate(model.raters):
+        for k, structure in enumerate(structures):
+            saved = nibabel.load(written[0].with_name(f"mask-{rater}-{structure}.nii.gz"))
+            np.testing.assert_array_equal(np.asarray(saved.dataobj), expected[r, ..., k])
 
 
 def test_masks_of_cropped_and_resampled_cases_lie_in_place(tiny_model, content, tmp_path):

@@ -17,9 +17,10 @@ from keras_proseg.progress import progress_bar
 def save_masks(model: Any, dataset: Dataset, out: str | Path) -> list[Path]:
     """Writes, for every case, the mask that each of the model's raters is predicted to draw.
 
-    NIfTI and PNG cases get `CASE/mask-RATER.*` with the affine and the size of their image, a
-    DICOM series one `CASE/masks.dcm` (DICOM-SEG, one segment per rater). Whatever else the cases
-    came from, they are in `masks.npz`: `masks` (N, R, H, W, K), `case_ids`, `rater_ids`.
+    NIfTI and PNG cases get `CASE/mask-RATER.*` (of several structures `CASE/mask-RATER-NAME.*`)
+    with the affine and the size of their image, a DICOM series one `CASE/masks.dcm` (DICOM-SEG,
+    one segment per rater). Whatever else the cases came from, they are in `masks.npz`: `masks`
+    (N, R, H, W, K), `case_ids`, `rater_ids`.
 
     Args:
         model: a `ProSeg`.
@@ -61,20 +62,27 @@ def _write_volume(
     require(case.resolve().is_relative_to(folder.resolve()), "case", "a plain name", volume.case_id)
     case.mkdir(parents=True, exist_ok=True)
     if volume.kind == "dicom":
-        _write_dicom(model.raters, volume, masks, case)
+        _write_dicom(_labels(model, dataset, ", "), volume, masks, case)
         return
-    names = plain_names(model.raters)
-    for r, name in enumerate(names):
-        for k in range(dataset.num_classes):
-            label = name if dataset.num_classes == 1 else f"{name}-class{k + 1}"
-            file = case / f"mask-{label}{volume.kind}"
-            whole = np.zeros(volume.shape, np.uint8)
-            for index, mask in masks.items():
-                whole[index] = mask[r, ..., k]
-            if volume.kind == ".png":
-                write_png(file, whole[0])
-            else:
-                write_nifti(file, whole, volume, volume.flat)
+    names = plain_names(_labels(model, dataset, "-"))
+    for name, (r, k) in zip(names, np.ndindex(len(model.raters), dataset.num_classes), strict=True):
+        file = case / f"mask-{name}{volume.kind}"
+        whole = np.zeros(volume.shape, np.uint8)
+        for index, mask in masks.items():
+            whole[index] = mask[r, ..., k]
+        if volume.kind == ".png":
+            write_png(file, whole[0])
+        else:
+            write_nifti(file, whole, volume, volume.flat)
+
+
+def _labels(model: Any, dataset: Dataset, joint: str) -> list[str]:
+    """Of each rater's mask of each structure, one after the other."""
+    if dataset.num_classes == 1:
+        return list(model.raters)
+    numbered = [f"class{k + 1}" for k in range(dataset.num_classes)]
+    structures = dataset.notes.get("structures", numbered)
+    return [f"{rater}{joint}{name}" for rater in model.raters for name in structures]
 
 
 def _restored(model: Any, dataset: Dataset, rows: list[int]) -> dict[int, np.ndarray]:
@@ -93,7 +101,9 @@ def _restored(model: Any, dataset: Dataset, rows: list[int]) -> dict[int, np.nda
     return masks
 
 
-def _write_dicom(raters: Any, volume: Volume, masks: dict[int, np.ndarray], case: Path) -> None:
+def _write_dicom(
+    labels: list[str], volume: Volume, masks: dict[int, np.ndarray], case: Path
+) -> None:
     from keras_proseg.data.findings import Findings
     from keras_proseg.data.formats.dicom_series import datasets, read_series
     from keras_proseg.outputs.dicom_seg import write_segmentation
@@ -102,12 +112,6 @@ def _write_dicom(raters: Any, volume: Volume, masks: dict[int, np.ndarray], case
     require(series.shape == tuple(volume.shape), volume.path, f"{volume.shape}", series.shape)
     indices = sorted(masks)
     planes = np.stack([masks[index] for index in indices])  # (Z, R, H, W, K)
-    classes = planes.shape[-1]
-    labels = [
-        rater if classes == 1 else f"{rater}, class {k + 1}"
-        for rater in raters
-        for k in range(classes)
-    ]
     segments = np.moveaxis(planes, 1, 3).reshape(*planes.shape[:1], *planes.shape[2:4], -1)
     source = datasets(series, indices)
     write_segmentation(case / "masks.dcm", source, segments, labels)
