@@ -49,9 +49,9 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
     Raises:
         ProSegError: the file cannot be written (no space, no permission); nothing is left behind.
     """
-    path = _target(Path(path))
+    name, path = Path(path).name, _target(Path(path))
     with _scratch(path) as folder:
-        temporary = folder / path.name
+        temporary = folder / name  # not the target's: writers choose the format by its suffix
         yield temporary
         with temporary.open("rb+") as handle:
             os.fsync(handle.fileno())

@@ -79,6 +79,15 @@ def test_through_a_link_its_target_is_written(tmp_path):
     assert read_json(tmp_path / "file") == {"a": 1}
 
 
+def test_through_a_link_the_own_suffix_is_written(tmp_path):
+    (tmp_path / "store").mkdir()
+    (tmp_path / "samples.png").symlink_to("store/x123")
+    with atomic_file(tmp_path / "samples.png") as temporary:
+        assert temporary.suffix == ".png"
+        temporary.write_text("x")
+    assert (tmp_path / "store" / "x123").read_text() == "x"
+
+
 def test_what_a_killed_process_left_is_nothing(tmp_path):
     with pytest.raises(KeyboardInterrupt), atomic_folder(tmp_path) as folder:
         (left := folder.parent.with_name(folder.parent.name + "-killed")).mkdir()

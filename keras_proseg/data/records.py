@@ -3,6 +3,7 @@
 import os
 import re
 import unicodedata
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,13 +60,23 @@ def visible(folder: Path, *patterns: str) -> list[Path]:
 
     Raises:
         ProSegError: a name is not UTF-8.
+        OSError: a folder cannot be listed; `Path.glob` would pass over it without a word.
     """
-    found = {path for pattern in patterns or ("*",) for path in folder.glob(pattern)}
-    shown = [p for p in found if not any(n[0] == "." for n in p.relative_to(folder).parts)]
+    patterns = patterns or ("*",)
+    found = _below(folder, max(pattern.count("/") for pattern in patterns))
+    shown = [path for path in found if any(path.match(pattern) for pattern in patterns)]
     shown.sort(key=lambda path: natural(str(path)))
     for path in shown:
         check_name(path)
     return shown
+
+
+def _below(folder: Path, levels: int) -> Iterator[Path]:
+    for path in folder.iterdir():
+        if path.name[0] != ".":
+            yield path
+            if levels and path.is_dir():
+                yield from _below(path, levels - 1)
 
 
 def check_name(path: Path, error: type[ProSegError] = ProSegError) -> None:

@@ -11,6 +11,7 @@ from test_cli import run
 
 from keras_proseg.data.findings import DataError, Findings
 from keras_proseg.data.formats.dicom_series import read_series
+from keras_proseg.data.records import visible
 from keras_proseg.data.sources import read_dataset, verify_source
 
 
@@ -119,3 +120,20 @@ def test_one_patient_in_two_spellings_is_one(tmp_path):
     text = path.read_text().replace("case0,p0,", "case0,Zo\u00eb,")
     path.write_text(text.replace("case1,p0,", "case1,Zoe\u0308,"))
     assert len(set(read_dataset(str(path)).patients.tolist())) == 3
+
+
+@pytest.mark.parametrize("pattern", ["*", "*/*.h5"])
+def test_a_folder_that_cannot_be_listed_is_not_passed_over(pattern, tmp_path, monkeypatch):
+    (tmp_path / "closed").mkdir()
+    (tmp_path / "closed" / "a.h5").touch()
+    real = Path.iterdir
+
+    def iterdir(path):
+        if path.name == "closed":
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    folder = tmp_path if "/" in pattern else tmp_path / "closed"
+    with pytest.raises(PermissionError, match="closed"):
+        visible(folder, pattern)
