@@ -5,11 +5,13 @@ window clips them), and `contrast`, the step between them. config.json has the r
 the training images, without the oddest 1 % at either end. An image is unlike these if, with W from
 the least `low` to the greatest `high`,
 
-- its `low` is below all by more than W / 2, or above all by more than W / 2 (a CT without its
-  negative values), or its `high` is above all by more than W / 2; or
+- its `low` is below all by more than W / 2 (but under a window, whose floor is air in any image),
+  or above all by more than W / 2 (a CT without its negative values), or its `high` is above all by
+  more than W / 2; or
 - its `contrast` is above 0 and below a tenth of the least.
 
-Of several slices the median counts, for the first and the last may be empty.
+Of several slices the median `low` and `high` count, for the first and the last may be empty, and
+nearly the greatest contrast, as most may be. Channels count together.
 """
 
 import warnings
@@ -27,6 +29,7 @@ ENDS = (0.01, 0.99)
 MOST_IMAGES = 500  # looked at, evenly spaced
 BEYOND = 0.5
 FLAT = 0.1
+RICH = 0.9  # quantile of the slices' contrasts
 
 
 def intensities_of(dataset: Dataset, scaling: IntensityConfig) -> dict[str, list[float]]:
@@ -66,10 +69,12 @@ def warn_of_other_intensities(run: Run, images: Any, name: Any) -> None:
     except (LookupError, TypeError, ValueError) as error:
         text = f"{run.config_file} must hold intensities as ranges. Received: {known!r}"
         raise ProSegError(text) from error
-    ends = np.median(_ends(images, np.arange(len(images))), axis=0)
-    low, high = _seen(ends, run.model_config().intensity)
-    beyond = low < least - margin or low > brightest_low or high > most + margin
-    if beyond or 0 < high - low < flat:
+    scaling, ends = run.model_config().intensity, _ends(images, np.arange(len(images)))
+    contrast = np.quantile(np.diff(_seen(ends, scaling)), RICH)
+    ends = np.median(ends, axis=0)
+    low, high = _seen(ends, scaling)
+    too_low = low < least - margin and scaling.mode != "window"
+    if too_low or low > brightest_low or high > most + margin or 0 < contrast < flat:
         text = f"{name}: intensities of {ends[0]:.4g} to {ends[1]:.4g} are far from the training's"
         text += f", {least:.4g} to {most:.4g} -> bring the image to the same unit and window"
         warnings.warn(text, stacklevel=3)

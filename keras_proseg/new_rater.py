@@ -13,11 +13,12 @@ from keras_proseg.config import (
     to_dict,
 )
 from keras_proseg.data.dataset import Dataset
+from keras_proseg.data.records import plain_name
 from keras_proseg.errors import UsageError
 from keras_proseg.files import check_new_folder
 from keras_proseg.intensities import warn_of_other_intensities
 from keras_proseg.progress import counting_bar
-from keras_proseg.run_data import cases_of_rater, check_takes
+from keras_proseg.run_data import cases_of_rater, check_takes, names_of
 from keras_proseg.runs import Run
 
 SHARED = ("scaling", "backbone", "ambiguity", "mask_decoder", "image_decoder")
@@ -91,7 +92,7 @@ def add_rater_to_run(
     from keras_proseg.pretrained import find_run
 
     check_new_folder(Path(out), "--out")
-    source = find_run(run)
+    source, rater = find_run(run), plain_name(rater)
     dataset = cases_of_rater(source, data, rater)
     warn_of_other_intensities(source, dataset.images, data)
     model = source.load_model("best")
@@ -99,7 +100,8 @@ def add_rater_to_run(
     masks = np.asarray(dataset.masks)[:, column]
     new = add_rater(model, rater, np.asarray(dataset.images), masks, config)
     made = Run.create(out, rater)
-    facts = source.section("data") | {"source": None, "notes": source.names, "rater_order": "given"}
+    facts = source.section("data") | {"source": None, "rater_order": "given"}
+    facts["notes"] = names_of(source)
     facts.pop("fingerprint", None)
     added = {"rater": rater, "cases": len(dataset), "source": Path(data).name}
     facts["added"] = [*facts.get("added", []), added]

@@ -23,15 +23,16 @@ def cases_of_run(run: Run, data: str | None, split: str) -> Dataset:
 
     Raises:
         UsageError: a split that the data lacks.
-        ProSegError: the run's own data have changed, or other data name other structures.
+        ProSegError: the run's own data have changed, or other data name other channels or
+            structures.
     """
     config = _settings_for(run, data)
     dataset = read_dataset(data or run.source, config)
-    run.check_names(dataset)
+    check_names(run, dataset)
     if data is None or split != "all":  # other data may have too few patients to be split
         dataset = split_dataset(dataset, config.seed)
     if data is None:
-        run.check_data(dataset)  # else patients trained on may be on another side by now
+        check_data(run, dataset)  # else patients trained on may be on another side by now
     return subset(dataset, split)
 
 
@@ -45,10 +46,10 @@ def cases_of_rater(run: Run, data: str, rater: str) -> Dataset:
 
     Raises:
         UsageError: `data` knows no such rater, or no mask of theirs to learn from.
-        ProSegError: `data` name other structures.
+        ProSegError: `data` name other channels or structures.
     """
     dataset = read_dataset(data, replace(_settings_for(run, data), rater_order="given"))
-    run.check_names(dataset)
+    check_names(run, dataset)
     if rater not in dataset.raters:
         text = f"`rater` must be one of {', '.join(dataset.raters)}."
         raise UsageError(f"{text} Received: {rater}")
@@ -58,6 +59,36 @@ def cases_of_rater(run: Run, data: str, rater: str) -> Dataset:
     if not there.any():
         raise UsageError(f"`rater` must have masks in training cases. Received: {rater}, none")
     return dataset.take(np.flatnonzero(there))
+
+
+def check_data(run: Run, dataset: Dataset) -> None:
+    """Raises unless `dataset` and its split are what `run` was trained on.
+
+    Raises:
+        ProSegError: they have changed.
+    """
+    if dataset.fingerprint() != run.section("data").get("fingerprint"):
+        text = f"{dataset.source} must be the data that {run.path} was trained on."
+        raise ProSegError(f"{text} Received: changed data")
+
+
+def names_of(run: Run) -> dict[str, list[str]]:
+    """Those of `channels` and `structures`, where the data of `run` had several and named them."""
+    notes = run.checked("notes", run.section("data").get("notes", {}))
+    return {name: notes[name] for name in ("channels", "structures") if name in notes}
+
+
+def check_names(run: Run, dataset: Dataset) -> None:
+    """Raises unless channels and structures of `dataset` are those of `run`, by their names.
+
+    Raises:
+        ProSegError: both have names, and other ones.
+    """
+    for name, wanted in names_of(run).items():
+        got = dataset.notes.get(name, wanted)
+        if wanted != got:
+            text = f"{dataset.source} must have the {name} {wanted}, as {run.path} has."
+            raise ProSegError(f"{text} Received: {got}")
 
 
 def _settings_for(run: Run, data: str | None) -> TrainConfig:

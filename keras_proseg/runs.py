@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from keras_proseg.config import ModelConfig, TrainConfig, default_rater_order, of_saved, to_dict
-from keras_proseg.data.dataset import Dataset
 from keras_proseg.errors import ProSegError, UsageError, reason_of
 from keras_proseg.files import atomic_file, check_new_folder, read_json, write_csv, write_json
 from keras_proseg.plan import Plan
@@ -143,34 +142,6 @@ class Run:
             text = f"{self.path} names no file of data: give the data (to resume, in Python)."
             raise UsageError(f"{text} Received: none")
         return source
-
-    def check_data(self, dataset: Dataset) -> None:
-        """Raises unless `dataset` and its split are what the run was trained on.
-
-        Raises:
-            ProSegError: they have changed.
-        """
-        if dataset.fingerprint() != self.section("data").get("fingerprint"):
-            text = f"{dataset.source} must be the data that {self.path} was trained on."
-            raise ProSegError(f"{text} Received: changed data")
-
-    @property
-    def names(self) -> dict[str, list[str]]:
-        """Those of `channels` and `structures`, where the data had several and named them."""
-        notes = self.checked("notes", self.section("data").get("notes", {}))
-        return {name: notes[name] for name in ("channels", "structures") if name in notes}
-
-    def check_names(self, dataset: Dataset) -> None:
-        """Raises unless channels and structures of `dataset` are those of the run, by their names.
-
-        Raises:
-            ProSegError: both have names, and other ones.
-        """
-        for name, wanted in self.names.items():
-            got = dataset.notes.get(name, wanted)
-            if wanted != got:
-                text = f"{dataset.source} must have the {name} {wanted}, as {self.path} has."
-                raise ProSegError(f"{text} Received: {got}")
 
     @property
     def rater_order(self) -> str:

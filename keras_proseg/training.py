@@ -23,6 +23,7 @@ from keras_proseg.data.split import split_dataset, split_rows
 from keras_proseg.errors import UsageError
 from keras_proseg.imagenet import package_file
 from keras_proseg.intensities import intensities_of
+from keras_proseg.run_data import check_data
 from keras_proseg.runs import Run
 from keras_proseg.session import Session
 
@@ -64,11 +65,11 @@ def train(
         split_rows(dataset, side)
     run = Run.create(out, dataset.source)
     model_config = fit_config(model_config, dataset, train_config)
-    facts = _facts(data, dataset)
-    facts["intensities"] = intensities_of(dataset, model_config.intensity)
-    run.write_config(model_config, train_config, facts)
-    _announce(dataset, facts, log)
     try:
+        facts = _facts(data, dataset)
+        facts["intensities"] = intensities_of(dataset, model_config.intensity)
+        run.write_config(model_config, train_config, facts)
+        _announce(dataset, facts, log)
         return _trained(run, model_config, train_config, dataset, log)
     except Exception:  # memory that is not there among them
         run.discard_unless_begun()  # else the mended command would find its folder taken
@@ -89,7 +90,7 @@ def resume(path: str | Path, data: Dataset | None = None, log: Any = print) -> R
     run = Run.open(path)
     train_config = run.train_config()
     dataset = _dataset(run.source if data is None else data, train_config)
-    run.check_data(dataset)
+    check_data(run, dataset)
     return _trained(run, run.model_config(), train_config, dataset, log)
 
 

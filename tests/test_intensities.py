@@ -72,6 +72,19 @@ def test_empty_slices_of_a_volume_are_no_concern(tmp_path):
     assert "intensities of 0 to" in told(run, empty)[0]
 
 
+def test_air_is_no_other_unit(tmp_path):
+    tissue = 100 + np.random.default_rng(0).normal(0, 20, (20, 24, 24, 1))
+    soft = IntensityConfig(mode="window", center=40, width=400)
+    run = trained(tmp_path / "crops", tissue, soft)
+    whole = np.full((1, 72, 72, 1), -1000.0)
+    whole[:, :24, :24] = tissue[:1]
+    assert not told(run, whole)
+    noise = np.abs(np.random.default_rng(1).normal(0, 3, (6, 24, 24, 1)))
+    run = trained(tmp_path / "drawn", GREY * 4, IntensityConfig())
+    assert not told(run, np.concatenate([noise, GREY * 4]))  # most slices of it are empty
+    assert told(run, noise)
+
+
 def test_a_run_says_what_it_was_trained_on(tiny_run, tiny_npz, arrays):
     known = tiny_run.section("data")["intensities"]
     assert known["low"][0] == pytest.approx(-25, abs=5)

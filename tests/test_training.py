@@ -310,13 +310,14 @@ def test_a_refused_setting_leaves_no_run(there, tiny_npz, tmp_path):
 
 
 def test_a_training_without_memory_for_a_step_leaves_no_run(tiny_npz, tmp_path, monkeypatch):
-    def finish(session):
+    def finish(*_):
         raise MemoryError
 
-    monkeypatch.setattr(Session, "finish", finish)
-    with pytest.raises(MemoryError):
-        train(str(tiny_npz), tmp_path / "run", lambda line: None, steps=1, **TINY)
-    assert not (tmp_path / "run").exists()
+    for name in ("Session.finish", "intensities_of"):
+        with monkeypatch.context() as patch, pytest.raises(MemoryError):
+            patch.setattr(f"keras_proseg.training.{name}", finish)
+            train(str(tiny_npz), tmp_path / "run", lambda line: None, steps=1, **TINY)
+        assert not (tmp_path / "run").exists()
 
 
 def test_scores_that_could_not_be_kept_are_not_computed(tiny_run, tmp_path, monkeypatch):

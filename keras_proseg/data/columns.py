@@ -1,5 +1,6 @@
 """Names in arrays: of raters, cases, patients and splits, as strings of one spelling."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,8 @@ def check_raters(raters: Any, count: int) -> tuple[str, ...]:
     """
     if raters is None:
         return tuple(f"rater{index + 1}" for index in range(count))
-    given = list(raters if isinstance(raters, (list, tuple)) else np.atleast_1d(raters))
+    several = isinstance(raters, Iterable) and not isinstance(raters, (str, bytes, np.ndarray))
+    given = list(raters if several else np.atleast_1d(raters))
     require(all(np.size(name) == 1 for name in given), "raters", f"{count} distinct names", given)
     names = tuple(_text(np.ravel(name), "raters").item() for name in given)
     good = len(names) == count and len(set(names)) == count and all(names)

@@ -18,6 +18,7 @@ import numpy as np
 from keras_proseg.data.dataset import Dataset
 from keras_proseg.data.lazy import CHUNK, LazyRows, PackedMasks, pack_masks
 from keras_proseg.data.places import plain_places, read_places
+from keras_proseg.data.records import plain_name
 from keras_proseg.errors import UsageError, reason_of, require
 from keras_proseg.files import atomic_file, atomic_folder, check_new_folder
 
@@ -72,7 +73,9 @@ def load_prepared(paths: list[Path]) -> Dataset:
         require(same, str(path), f"a shard of the same data as {paths[0]}", "another")
     about: dict[str, Any] = {name: first[name] for name in PLAIN}
     about |= {name: _join([own[name] for own, _ in opened]) for name in COLUMNS}
-    about["raters"] = tuple(first["raters"])
+    about["raters"] = tuple(map(plain_name, first["raters"]))
+    for name in ("case_ids", "patients"):  # older files have names as they were given
+        about[name] = np.array([plain_name(each) for each in about[name].tolist()])
     return Dataset(
         images=LazyRows([arrays["images"] for _, arrays in opened]),  # type: ignore[arg-type]
         masks=PackedMasks([arrays["masks"] for _, arrays in opened], first["size"]),  # type: ignore[arg-type]

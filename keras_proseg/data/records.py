@@ -65,7 +65,7 @@ def visible(folder: Path, *patterns: str) -> list[Path]:
     patterns = patterns or ("*",)
     found = _below(folder, max(pattern.count("/") for pattern in patterns))
     shown = [path for path in found if any(path.match(pattern) for pattern in patterns)]
-    shown.sort(key=lambda path: natural(str(path)))
+    shown.sort(key=lambda path: natural(plain_name(str(path))))
     for path in shown:
         check_name(path)
     return shown

@@ -45,8 +45,10 @@ def test_links_that_lead_nowhere_are_named(root):
 
 
 def test_what_lies_beside_an_image_or_mask_under_its_name_is_no_concern(root):
-    for name in ("image.json", "mask-bob.png.bak", "notes.txt"):
+    aside = ("image.json", "mask-bob.png.bak", "notes.txt", "image-notes.txt", "mask-legend.csv")
+    for name in aside:
         (root / "case0" / name).write_bytes(b"x")
+    (root / "case0" / "image-dicom").mkdir()
     (root / "case0" / "mask-bob").mkdir()
     assert errors(root) == []
 

@@ -9,8 +9,10 @@ from keras_proseg import training
 from keras_proseg.data.sources import read_dataset
 from keras_proseg.errors import ProSegError
 from keras_proseg.new_rater import add_rater_to_run
-from keras_proseg.run_data import cases_of_run
+from keras_proseg.run_data import cases_of_run, names_of
 from keras_proseg.runs import Run
+
+SPELLINGS = [["t1", "\u00e9"], ["t1", "e\u0301"]]
 
 
 def manifest(root, structures):
@@ -45,7 +47,7 @@ def folder(root, channels):
 def test_a_run_takes_data_of_its_own_names_only(write, names, others, kind, tmp_path, monkeypatch):
     monkeypatch.setattr(training, "_trained", lambda run, *_: run)
     trained = training.train(str(write(tmp_path / "a", names)), tmp_path / "r", log=len)
-    assert Run.open(trained.path).names == {kind: names}
+    assert names_of(Run.open(trained.path)) == {kind: names}
     same, other = write(tmp_path / "b", names[::-1]), write(tmp_path / "c", others)
     assert len(cases_of_run(trained, str(same), "all")) == 5
     words = rf"must have the {kind} {names}, as .* has. Received: {others}".replace("[", r"\[")
@@ -57,6 +59,11 @@ def test_a_run_takes_data_of_its_own_names_only(write, names, others, kind, tmp_
     assert run("data", "prepare", other, "--out", prepared).exit_code == 0
     with pytest.raises(ProSegError, match=words):
         cases_of_run(trained, str(prepared), "all")
+
+
+def test_a_channels_name_has_one_spelling(tmp_path):
+    written = [folder(tmp_path / str(k), names) for k, names in enumerate(SPELLINGS)]
+    assert [read_dataset(str(root)).notes["channels"] for root in written] == [SPELLINGS[0]] * 2
 
 
 def test_what_has_no_names_is_counted_only(tmp_path, tiny_npz, tiny_run):

@@ -134,6 +134,13 @@ def test_raters_that_are_no_names_are_refused(raters):
         Dataset.from_arrays(**tiny_arrays(6, size=8), raters=raters)
 
 
+def test_raters_may_be_the_keys_of_a_dict():
+    names = {"ann": 1, "bob": 2, "cy": 3}
+    for raters in (names.keys(), iter(names), np.array(list(names))):
+        dataset = Dataset.from_arrays(**tiny_arrays(6, size=8), raters=raters)
+        assert dataset.raters == tuple(names)
+
+
 @pytest.mark.parametrize("odd", [-1, 9])
 def test_whoever_is_annotated_is_so_or_not(odd, tmp_path):
     annotated = np.ones((6, 3), np.int8)

@@ -56,6 +56,15 @@ def test_round_trip(prepared, dataset):
     assert prepared[1].masks.keys() == dataset[1].masks.keys()
 
 
+def test_an_older_file_has_names_as_they_are_written_now(dataset, tmp_path):
+    raters = ("Zoe\u0308", "bob ", "cy")
+    old = replace(dataset, raters=raters, patients=np.char.add(dataset.patients, " "))
+    write_prepared(old, tmp_path / "old")
+    found = load_prepared([tmp_path / "old"])
+    assert found.raters == ("Zo\u00eb", "bob", "cy")
+    np.testing.assert_array_equal(found.patients, dataset.patients)
+
+
 def test_a_training_on_it_knows_the_scale_of_its_images(prepared, dataset, tmp_path, monkeypatch):
     monkeypatch.setattr(training, "_trained", lambda run, *_: run)
     source = str(tmp_path / "data")

@@ -167,6 +167,19 @@ def test_hdf5_volumes_whose_slices_are_no_squares(axis, content, tmp_path):
     assert any("cut along the shortest: here, 5 slices of 32x26" in f.what for f in findings.items)
 
 
+def test_hdf5_volumes_of_which_the_shortest_side_differs_are_refused(content, tmp_path):
+    import h5py
+
+    image, masks = content["case0"]
+    for axis in (0, 1):
+        with h5py.File(tmp_path / f"Sample_{axis}.h5", "w") as file:
+            for name in ("t1", "t1c", "t2"):
+                file[name] = np.stack([image[:, 4:30]] * 5, axis=axis)
+            file["label_a1"] = np.stack([masks["ann"][:, 4:30]] * 5, axis=axis)
+    with pytest.raises(ProSegError, match="2 volumes of three .* the shortest not the same in all"):
+        read_dataset(str(tmp_path))
+
+
 def test_a_folder_of_pickles(content, tmp_path):
     items = list(content.items())
     files.write_pickle(tmp_path / "one.pickle", dict(items[:2]))

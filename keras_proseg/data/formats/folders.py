@@ -7,9 +7,10 @@ from pathlib import Path
 from keras_proseg.data.findings import Findings
 from keras_proseg.data.formats.tables import Row
 from keras_proseg.data.formats.volumes import KINDS, kind_of
-from keras_proseg.data.records import split_of, visible
+from keras_proseg.data.records import plain_name, split_of, visible
 
 IMAGE = re.compile(r"image(?:-(?P<channel>.+))?")
+ASIDE = {".txt", ".md", ".json", ".csv", ".xml", ".yaml", ".yml", ".html", ".log"}  # no pixels
 MASK = re.compile(r"mask-(?P<rater>.+)")
 QUBIQ = re.compile(r"(?P<structure>task\d+)_seg(?P<rater>\d+)")
 LAYOUT = (
@@ -46,7 +47,7 @@ def find_rows(root: str | Path, findings: Findings) -> list[Row]:
 
 def channels_of(rows: list[Row]) -> list[str]:
     """Names of the channels, in their order."""
-    return [_stem(path).removeprefix("image-") for path in rows[0].images]
+    return [plain_name(_stem(path).removeprefix("image-")) for path in rows[0].images]
 
 
 def _check_channels(rows: list[Row], root: Path, findings: Findings) -> None:
@@ -108,6 +109,7 @@ def _check_unread(files: list[Path], read: list[str], findings: Findings) -> Non
     for path in files:
         name = path.name.split(".")[0]
         beside = any(f"{path.name}.".startswith(f"{stem}.") for stem in read)
+        beside |= path.is_dir() or path.suffix.lower() in ASIDE
         if not beside and (IMAGE.fullmatch(name) or _mask(name)):
             text = "called like an image or mask, but cannot be read as one"
             remedy = f"save it as one of {', '.join(KINDS)}, mend the link, or rename it"

@@ -31,35 +31,42 @@ def read_hdf5(root: str | Path, findings: Findings) -> Iterator[Record]:
 
     2-D files are slices (H, W): the patient is the file's name without the slice's number. 3-D
     arrays are volumes, their slices along the axis whose length differs from the other two, which
-    are alike; of three lengths along the shortest, which is noted; of one along the first.
+    are alike; of three lengths along the shortest, which is noted and must be one axis for all; of
+    one along the first.
     """
     root = Path(root)
     remedy = f"mend the file, or leave it out; expected {LAYOUT}"
     slices: Counter[str] = Counter()
-    volumes: list[Volume] = []
+    oblong: dict[Path, tuple[int, ...]] = {}
     for path in files_of(root):
         split = split_of(path.parent.name) if path.parent != root else None
-        record = findings.attempt(remedy, _read, path, root, split, file=path)
+        record = findings.attempt(remedy, _read, path, root, split, oblong, file=path)
         if record is not None:
             slices.update([record.patient] if record.volume.flat else [])
-            volumes.append(record.volume)
             yield record
     if len(slices) > 1 and slices.most_common(1)[0][1] == 1:
         text = f"{len(slices)} slices of as many patients: no two names say that they are of one"
         findings.note(text, "name files PATIENT_slice1.h5, PATIENT_slice2.h5 ...", root)
-    _note_sides(volumes, findings)
-
-
-def _note_sides(volumes: list[Volume], findings: Findings) -> None:
-    oblong = [v for v in volumes if not v.flat and len({*v.shape}) == 3]
     if oblong:
-        depth, height, width = oblong[0].shape
-        text = f"{len(oblong)} volumes of three different sides are cut along the shortest:"
-        text += f" here, {depth} slices of {height}x{width}"
-        findings.note(text, "save slices as files (H, W) if that is wrong", oblong[0].path)
+        _check_axes(oblong, root, findings)
 
 
-def _read(path: Path, root: Path, split: str | None) -> Record:
+def _check_axes(oblong: dict[Path, tuple[int, ...]], root: Path, findings: Findings) -> None:
+    """Of volumes of three different sides: which axis holds the slices is a guess."""
+    remedy = "save slices as files (H, W)"
+    if len({_axis(shape) for shape in oblong.values()}) > 1:
+        text = f"{len(oblong)} volumes of three different sides, the shortest not the same in all"
+        findings.add(text, remedy, root)
+        return
+    path, sides = next(iter(oblong.items()))
+    height, width = (side for side in sides if side != min(sides))
+    text = f"{len(oblong)} volumes of three different sides are cut along the shortest:"
+    text += f" here, {min(sides)} slices of {height}x{width}"
+    findings.note(text, f"{remedy} if that is wrong", path)
+
+
+def _read(path: Path, root: Path, split: str | None, oblong: dict[Path, tuple[int, ...]]) -> Record:
+    """One file; a volume of three different sides is entered into `oblong`."""
     import h5py
 
     try:
@@ -75,6 +82,9 @@ def _read(path: Path, root: Path, split: str | None) -> Record:
     require(channels == list(CHANNELS), str(path), f"with {', '.join(CHANNELS)}", sorted(arrays))
     shapes = {array.shape for array in arrays.values()}
     require(len(shapes) == 1, str(path), "of arrays of one shape", sorted(shapes))
+    (shape,) = shapes
+    if len({*shape}) == 3:
+        oblong[path] = shape
     image = np.stack([_slices(arrays[name]) for name in channels], axis=-1)
     require(bool(np.isfinite(image).all()), str(path), "finite", "NaN or infinity in the image")
     masks = {
@@ -104,10 +114,15 @@ def _slices(array: np.ndarray) -> np.ndarray:
     """(Z, H, W)."""
     if array.ndim == 2:
         return array[None]
-    z, y, x = array.shape
+    return np.moveaxis(array, _axis(array.shape), 0)
+
+
+def _axis(shape: tuple[int, ...]) -> int:
+    """Along which a volume of this shape is cut."""
+    z, y, x = shape
     if len({z, y, x}) == 3:
-        return np.moveaxis(array, int(np.argmin(array.shape)), 0)
-    return np.moveaxis(array, 2 if z == y != x else 1 if z == x != y else 0, 0)
+        return int(np.argmin(shape))
+    return 2 if z == y != x else 1 if z == x != y else 0
 
 
 def _mask(array: np.ndarray, name: str, path: Path) -> np.ndarray:
