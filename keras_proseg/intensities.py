@@ -61,23 +61,28 @@ def warn_of_other_intensities(run: Run, images: Any, name: Any) -> None:
     """
     if (known := run.section("data").get("intensities")) is None:
         return
-    try:
-        lows, highs, contrasts = (known[part] for part in ("low", "high", "contrast"))
-        least, most = float(lows[0]), float(highs[1])
-        margin = BEYOND * (most - least)
-        brightest_low, flat = lows[1] + margin, FLAT * contrasts[0]
-    except (LookupError, TypeError, ValueError) as error:
-        text = f"{run.config_file} must hold intensities as ranges. Received: {known!r}"
-        raise ProSegError(text) from error
+    (least, brightest_low), (_, most), (least_contrast, _) = _ranges(run, known)
     scaling, ends = run.model_config().intensity, _ends(images, np.arange(len(images)))
     contrast = np.quantile(np.diff(_seen(ends, scaling)), RICH)
     ends = np.median(ends, axis=0)
     low, high = _seen(ends, scaling)
+    margin = BEYOND * (most - least)
     too_low = low < least - margin and scaling.mode != "window"
-    if too_low or low > brightest_low or high > most + margin or 0 < contrast < flat:
+    too_high = low > brightest_low + margin or high > most + margin
+    if too_low or too_high or 0 < contrast < FLAT * least_contrast:
         text = f"{name}: intensities of {ends[0]:.4g} to {ends[1]:.4g} are far from the training's"
         text += f", {least:.4g} to {most:.4g} -> bring the image to the same unit and window"
         warnings.warn(text, stacklevel=3)
+
+
+def _ranges(run: Run, known: Any) -> list[tuple[float, float]]:
+    """Of `low`, `high` and `contrast`."""
+    try:
+        pairs = [known[name] for name in ("low", "high", "contrast")]
+        return [(float(least), float(greatest)) for least, greatest in pairs]
+    except (LookupError, TypeError, ValueError) as error:
+        text = f"{run.config_file} must hold intensities as ranges. Received: {known!r}"
+        raise ProSegError(text) from error
 
 
 def _ends(images: Any, rows: np.ndarray) -> np.ndarray:

@@ -14,6 +14,7 @@ import numpy as np
 
 from keras_proseg.errors import UsageError
 from keras_proseg.files import atomic_file, atomic_folder, read_json, write_json
+from keras_proseg.run_data import names_of
 from keras_proseg.runs import Run
 
 FOLDER = Path(__file__).with_name("shipped")
@@ -81,7 +82,7 @@ def ship(run: str | Path, out: str | Path) -> Path:
         raise UsageError(f"`out` must be a new folder. Received: {out}")
     metrics, config = read_json(source.path / "metrics.json"), source.config
     # Neither paths nor findings, which name files, leave the house.
-    config["data"] |= {"source": None, "notes": {}}
+    config["data"] |= {"source": None, "notes": names_of(source)}
     with atomic_folder(out) as folder:
         write_json(folder / "config.json", config)
         write_json(folder / "metrics.json", metrics)
