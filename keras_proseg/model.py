@@ -260,7 +260,7 @@ class ProSeg(TrainStep, keras.Model):
             if kwargs.get(name) is not None:
                 raise UsageError(f"`{name}` must be left out: x holds all. Received: {name}")
         given = callbacks if isinstance(callbacks, (list, tuple)) else [callbacks]
-        callbacks = [c for c in given if c] + [NonFiniteGuard(self.settings.max_bad_steps)]
+        callbacks = [NonFiniteGuard(self.settings.max_bad_steps), *(c for c in given if c)]
         return super().fit(x, callbacks=callbacks, **kwargs)
 
     @classmethod

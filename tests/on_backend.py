@@ -21,14 +21,14 @@ class Repeated(keras.utils.PyDataset):
 
     def __init__(self, batch, count):
         super().__init__()
-        self.batch, self.count = batch, count
+        self.batches = [batch] * count
 
     @property
     def num_batches(self):
-        return self.count
+        return len(self.batches)
 
     def __getitem__(self, index):
-        return self.batch
+        return self.batches[index]
 
 
 def loss_and_gradients(model, function):

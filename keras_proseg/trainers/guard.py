@@ -1,5 +1,6 @@
 """Stops a training whose steps are not finite again and again."""
 
+import math
 from typing import Any
 
 import keras
@@ -11,23 +12,34 @@ from keras_proseg.errors import ProSegError
 class NonFiniteGuard(keras.callbacks.Callback):
     """Raises when, at a look every `limit` steps, the last `limit` or more were skipped.
 
+    An epoch of nothing but skipped steps has no means: they become nan for the callbacks after
+    this one, to which the 0 of an empty mean would be the best epoch of all.
+
     Raises:
         ProSegError: with the number of steps in a row.
     """
 
     def __init__(self, limit: int) -> None:
         super().__init__()
-        self.limit, self.steps = limit, 0
+        self.limit, self.steps, self.of_epoch = limit, 0, 0
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Counts the epoch's steps from 0."""
+        self.of_epoch = 0
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Looks every `limit` steps, for looking waits until the step is computed."""
         self.steps += 1
+        self.of_epoch = batch + 1
         if self.steps % self.limit == 0:
             self._look()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Looks whatever the number of steps."""
         self._look()
+        bad = int(ops.convert_to_numpy(self.model.bad_steps))
+        if logs is not None and self.of_epoch <= bad:
+            logs |= dict.fromkeys((tracker.name for tracker in self.model.metrics), math.nan)
 
     def _look(self) -> None:
         self.model.sync_state()

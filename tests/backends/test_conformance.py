@@ -110,10 +110,17 @@ def test_mixed_precision_trains_and_is_saved_as_float32(tmp_path):
 def test_steps_that_are_not_finite_are_counted_inside_fit():
     model = ProSeg(raters=["ann", "bob", "cy"], **SMALL)
     model.compile()
-    bad = dict(batches()[0])
-    bad["image"] = bad["image"] * np.inf
+    good = dict(batches()[0])
+    bad = good | {"image": good["image"] * np.inf}
     before = [ops.convert_to_numpy(v) + 0 for v in model.trainable_variables]
-    model.fit(Repeated(bad, 3), verbose=0)
+    skipped = model.fit(Repeated(bad, 3), verbose=0).history
     assert (model.steps_done, int(model.steps_skipped)) == (3, 3)
     for old, new in zip(before, model.trainable_variables, strict=True):
         np.testing.assert_array_equal(old, ops.convert_to_numpy(new))
+    # No mean of nothing, which a callback would take for the best.
+    assert set(skipped) == {tracker.name for tracker in model.trackers}
+    assert np.isnan(list(skipped.values())).all()
+    some = Repeated(good, 3)
+    some.batches[2] = bad
+    assert np.isfinite(list(model.fit(some, verbose=0).history.values())).all()
+    assert (model.steps_done, int(model.steps_skipped)) == (6, 4)
