@@ -154,7 +154,7 @@ def evaluate(
 
     from .report import print_table
 
-    summary = evaluate_run(run, data, split, num_samples, out, save_masks)
+    summary = evaluate_run(run, data, split, num_samples, out, save_masks, click.echo)
     print_table(summary, f"{summary['split']} cases of {summary['source']}")
 
 
@@ -173,7 +173,7 @@ def add_rater(
     start_backend(backend)
     from keras_proseg.new_rater import add_rater_to_run
 
-    made = add_rater_to_run(run, data, rater, out, config)
+    made = add_rater_to_run(run, data, rater, out, config, click.echo)
     click.echo(f"Run: {made.path}")
 
 

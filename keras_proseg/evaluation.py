@@ -8,6 +8,7 @@ import numpy as np
 
 from keras_proseg.config import SCORED_SAMPLES
 from keras_proseg.data.dataset import Dataset
+from keras_proseg.data.findings import note_lines
 from keras_proseg.files import check_folder, write_csv, write_json
 from keras_proseg.intensities import warn_of_other_intensities
 from keras_proseg.memory import images_at_once
@@ -78,6 +79,7 @@ def evaluate_run(
     num_samples: int = SCORED_SAMPLES,
     out: str | Path | None = None,
     save_masks: str | Path | None = None,
+    log: Any = print,
 ) -> dict[str, Any]:
     """Scores the best model of a run.
 
@@ -88,6 +90,7 @@ def evaluate_run(
         num_samples: S per case.
         out: folder for metrics.json and cases.csv.
         save_masks: new folder for the masks that each rater is predicted to draw, case by case.
+        log: called with lines for people, such as what is odd in other data.
 
     Returns:
         The summary of `keras_proseg.evaluate`, with `split` and `source`.
@@ -101,7 +104,9 @@ def evaluate_run(
     run = find_run(path)
     split = split or ("all" if data else "val")
     dataset = cases_of_run(run, data, split)
-    if data is not None:
+    if data is not None:  # the run's own were told of when it was trained
+        for line in note_lines(dataset.notes):
+            log(line)
         warn_of_other_intensities(run, dataset.images, data)
     model = run.load_model("best")
     if save_masks is not None:

@@ -13,6 +13,7 @@ from keras_proseg.config import (
     to_dict,
 )
 from keras_proseg.data.dataset import Dataset
+from keras_proseg.data.findings import note_lines
 from keras_proseg.data.records import plain_name
 from keras_proseg.errors import UsageError
 from keras_proseg.files import check_new_folder
@@ -71,7 +72,12 @@ def add_rater(
 
 
 def add_rater_to_run(
-    run: str | Path, data: str, rater: str, out: str | Path, config: NewRaterConfig | None = None
+    run: str | Path,
+    data: str,
+    rater: str,
+    out: str | Path,
+    config: NewRaterConfig | None = None,
+    log: Any = print,
 ) -> Run:
     """`add_rater` to the best model of a run, from the masks of `rater` in `data`.
 
@@ -81,6 +87,7 @@ def add_rater_to_run(
         rater: a rater of `data`, new to the run.
         out: the new run directory.
         config: how it is learnt.
+        log: called with lines for people, such as what is odd in `data`.
 
     Returns:
         A run without data of its own: it samples, exports, and is evaluated on given data.
@@ -94,6 +101,8 @@ def add_rater_to_run(
     check_new_folder(Path(out), "--out")
     source, rater = find_run(run), plain_name(rater)
     dataset = cases_of_rater(source, data, rater)
+    for line in note_lines(dataset.notes):
+        log(line)
     warn_of_other_intensities(source, dataset.images, data)
     model = source.load_model("best")
     column = dataset.raters.index(rater)

@@ -6,6 +6,7 @@ import pytest
 import source_files as files
 from test_cli import run
 
+from keras_proseg import evaluation
 from keras_proseg.data.findings import note_lines
 
 
@@ -100,6 +101,20 @@ def test_what_need_not_be_mended_is_told_by_prepare_and_train_too(tmp_path, monk
         assert any(line.startswith(f"note  {path}: {words}") for line in lines)
         assert f"note  {path}: {words}" in done.output
         assert again.count(words) == 1
+
+
+def test_it_is_told_of_other_data_that_a_run_is_shown(tiny_run, tmp_path, monkeypatch):
+    path = with_an_odd_column_and_an_empty_mask(tmp_path / "source")
+    summary = dict.fromkeys(("num_cases", "num_patients", "num_samples", "images"), 1)
+    monkeypatch.setattr(evaluation, "evaluate", lambda *_: (summary, []))
+    scored = run("evaluate", tiny_run.path, "--data", path)
+    added = run(
+        "add-rater", tiny_run.path, "--data", path, "--rater", "ann", "--out", tmp_path / "r"
+    )
+    assert (scored.exit_code, added.exit_code) == (0, 2), scored.output + added.output
+    for words in NOTES:
+        assert f"note  {path}: {words}" in scored.output
+        assert f"note  {path}: {words}" in added.output
 
 
 def test_few_of_many_notes_are_shown():
