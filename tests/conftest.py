@@ -1,6 +1,8 @@
 """One tiny data set and one tiny trained run, shared by the tests."""
 
+import fcntl
 import os
+import shutil
 from tempfile import TemporaryDirectory
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -37,13 +39,33 @@ def tiny_npz(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def tiny_run(tiny_npz, tmp_path_factory):
+def once(tmp_path_factory, worker_id):
+    """`once(name, make)`: a copy of what `make(folder)` writes, which one worker does for all."""
+    base = tmp_path_factory.getbasetemp()
+    shared = (base if worker_id == "master" else base.parent) / "shared"
+    shared.mkdir(exist_ok=True)
+
+    def copy_of(name, make):
+        with (shared / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not (shared / name).exists():
+                make(folder := tmp_path_factory.mktemp("made") / name)
+                folder.rename(shared / name)
+        return shutil.copytree(shared / name, tmp_path_factory.mktemp("copies") / name)
+
+    return copy_of
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tiny_npz, once):
+    from keras_proseg.runs import Run
     from keras_proseg.training import train
 
-    out = tmp_path_factory.mktemp("runs") / "tiny"
-    return train(
-        str(tiny_npz), out, log=lambda line: None, steps=8, batch_size=4, **TINY | {"views": 2}
-    )
+    def make(folder):
+        settings = TINY | {"views": 2, "steps": 8, "batch_size": 4}
+        train(str(tiny_npz), folder, log=lambda line: None, **settings)
+
+    return Run.open(once("tiny", make))
 
 
 @pytest.fixture(scope="session")

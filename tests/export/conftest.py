@@ -7,11 +7,14 @@ NUM_SAMPLES = 4
 
 
 @pytest.fixture(scope="session")
-def exported(tiny_run, tmp_path_factory):
+def exported(tiny_run, once):
     from keras_proseg.export import export_saved_model
 
-    out = tmp_path_factory.mktemp("models") / "proseg"
-    return export_saved_model(tiny_run.path, out, num_samples=NUM_SAMPLES, height=32, width=32)
+    def make(folder):
+        options = {"num_samples": NUM_SAMPLES, "height": 32, "width": 32}
+        export_saved_model(tiny_run.path, folder / "proseg", **options)
+
+    return once("exported", make) / "proseg" / "1"
 
 
 @pytest.fixture(scope="session")

@@ -24,13 +24,15 @@ MAPS = {"probability": "mean"} | {n: n for n in ("total", "between_rater", "boun
 
 
 @pytest.fixture(scope="module")
-def models(tiny_run, tmp_path_factory):
+def models(tiny_run, once):
     """A folder with `models/proseg` in it, as the page has it."""
-    folder = tmp_path_factory.mktemp("portable")
-    out = folder / "models" / "proseg"
-    export_run(tiny_run.path, out, ExportConfig(format="onnx"))
-    export_run(tiny_run.path, out, ExportConfig(format="litert", num_samples=3))
-    return folder
+
+    def make(folder):
+        out = folder / "models" / "proseg"
+        export_run(tiny_run.path, out, ExportConfig(format="onnx"))
+        export_run(tiny_run.path, out, ExportConfig(format="litert", num_samples=3))
+
+    return once("portable", make)
 
 
 @pytest.fixture
