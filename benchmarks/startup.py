@@ -1,0 +1,138 @@
+"""Where the time from the command to the first training step goes (TensorFlow, CPU).
+
+    python benchmarks/startup.py
+
+`keras-proseg train` with the default preset on the data of speed.py, stopped after its second step,
+in processes of their own: median seconds of each stage and its 10 to 90 % range, and of the same
+seconds those of the processor. The second step is what the hardware needs for one; all before it is
+done once. Below the table: what the imports load and how large the graph is.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+REPEATS = 5
+WIDTH = 44
+
+
+def main() -> None:
+    """Runs the command a few times and prints the table."""
+    if sys.argv[1:2] == ["--child"]:
+        _child(float(sys.argv[2]), sys.argv[3], sys.argv[4])
+        return
+    from speed import _write_data
+
+    with tempfile.TemporaryDirectory() as folder:
+        _write_data(Path(folder) / "discs.npz")
+        runs = [_run(Path(folder), k) for k in range(REPEATS)]
+    print(f"{'stage':{WIDTH}s}{'seconds':>9s}{'10 to 90 %':>16s}{'CPU':>8s}")
+    for stage in runs[0]["stages"]:
+        wall, cpu = np.array([run["stages"][stage] for run in runs]).T
+        _print_row(stage, wall, cpu)
+    totals = np.array([np.sum(list(run["stages"].values()), axis=0) for run in runs])
+    _print_row("all", *totals.T)
+    print("; ".join(f"{value} {name}" for name, value in runs[0]["counts"].items()))
+
+
+def _print_row(stage: str, wall: np.ndarray, cpu: np.ndarray) -> None:
+    low, middle, high = np.percentile(wall, [10, 50, 90])
+    spread = f"{low:.2f} to {high:.2f}"
+    print(f"{stage:{WIDTH}s}{middle:9.2f}{spread:>16s}{np.median(cpu):8.2f}")
+
+
+def _run(folder: Path, number: int) -> dict[str, Any]:
+    arguments = [repr(time.time()), str(folder / "discs.npz"), str(folder / f"run{number}")]
+    command = [sys.executable, __file__, "--child", *arguments]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True)
+    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return answer
+
+
+class Stages:
+    """Seconds and CPU seconds of each stage since the one before.
+
+    Args:
+        started: time of the command.
+    """
+
+    def __init__(self, started: float) -> None:
+        self.seconds: dict[str, tuple[float, float]] = {}
+        self.last = started, 0.0
+
+    def end(self, stage: str) -> None:
+        """Ends `stage`; a second end of the same counts for nothing."""
+        now = time.time(), time.process_time()
+        if stage not in self.seconds:
+            self.seconds[stage] = now[0] - self.last[0], now[1] - self.last[1]
+            self.last = now
+
+
+def _child(started: float, data: str, out: str) -> None:
+    stages, counts = Stages(started), {}
+    stages.end("Python")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    import tensorflow as tf
+
+    stages.end("import of TensorFlow")
+    import keras
+
+    stages.end("import of Keras")
+    import tensorflow_probability  # noqa: F401
+
+    stages.end("import of TensorFlow Probability")
+    from keras_proseg_cli.main import main as command
+
+    from keras_proseg.session import Session
+    from keras_proseg.trainers import TrainStep
+
+    counts |= {"modules": len(sys.modules), "MB in their files": _megabytes_loaded()}
+    stages.end("import of the rest")
+    began, made, step = Session.__init__, Session._fit, TrainStep.train_step
+
+    def session(self: Any, *arguments: Any) -> None:
+        stages.end("data read, split and hashed")
+        began(self, *arguments)
+        stages.end("network and optimizer made")
+
+    def train_step(self: Any, batch: Any) -> Any:
+        stages.end("pipeline and fit set up")
+        answer = step(self, batch)
+        counts["operations"] = len(tf.compat.v1.get_default_graph().get_operations())
+        stages.end("step traced")
+        return answer
+
+    def fit(self: Any, count: int, plan: Any, *callbacks: Any) -> Any:
+        ended = keras.callbacks.LambdaCallback(on_train_batch_end=lambda *_, **__: end())
+        return made(self, count, plan, ended)
+
+    def end() -> None:
+        if "graph optimised and run once" in stages.seconds:
+            stages.end("second step")
+            print(json.dumps({"stages": stages.seconds, "counts": counts}), flush=True)
+            os._exit(0)
+        stages.end("graph optimised and run once")
+
+    Session.__init__, Session._fit, TrainStep.train_step = session, fit, train_step
+    command(["train", "--data", data, "--out", out])
+
+
+def _megabytes_loaded() -> int:
+    """Of modules and shared libraries that this process has loaded."""
+    files = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
+    maps = Path("/proc/self/maps")
+    if maps.exists():
+        files |= {line.split()[-1] for line in maps.read_text().splitlines() if ".so" in line}
+    sizes = [Path(file).stat().st_size for file in files if file and Path(file).is_file()]
+    return round(sum(sizes) / 1e6)
+
+
+if __name__ == "__main__":
+    main()
