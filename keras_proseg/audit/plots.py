@@ -51,7 +51,9 @@ def draw_sizes(summary: dict[str, Any], path: Path) -> None:
     middle = np.array([row["size"] for row in rows])
     low, high = np.array([row["size_ci"] for row in rows]).T
     figure, axis = _figure(5, 1 + 0.35 * len(names))
-    axis.errorbar(middle, range(len(names)), xerr=[middle - low, high - middle], fmt="o", capsize=3)
+    # Where all patients are alike the interval may miss the mean by its rounding.
+    bars = np.maximum([middle - low, high - middle], 0)
+    axis.errorbar(middle, range(len(names)), xerr=bars, fmt="o", capsize=3)
     axis.axvline(1, color="grey", linewidth=0.8)
     axis.set_yticks(range(len(names)), names, parse_math=False)
     axis.invert_yaxis()

@@ -67,6 +67,12 @@ def test_staple_is_simpleitks_near_the_outlines():
     np.testing.assert_allclose(found, staple.GetSpecificity())
 
 
+def test_a_report_of_patients_who_are_all_alike(tmp_path):
+    # The mean of 20 equal sizes rounds to a little outside their interval.
+    page = write_audit(squares(np.tile([4, 5, 7], (20, 1))), tmp_path / "audit")
+    assert page.is_file()
+
+
 def test_structures_are_averaged_and_not_pooled():
     """Raters agree on a large structure and not at all on a small one: Dice 0.5 of the two."""
     masks = np.zeros((3, 2, SIZE, SIZE, 2), np.uint8)
