@@ -57,18 +57,20 @@ def joined(parts: list[ElboTerms]) -> ElboTerms:
 
 def objective(terms: ElboTerms, config: ModelConfig) -> Any:
     """What is minimised, (B,): the weighted sum of `terms` as `config` says."""
-    mean = config.reduction == "mean"
-    pixels = ops.cast(terms.num_pixels, "float32") if mean else 1.0
-    latents = ops.cast(terms.num_latents, "float32") if mean else 1.0
+    pixels = latents = classes = channels = 1.0
+    if config.reduction == "mean":
+        pixels = ops.cast(terms.num_pixels, "float32")
+        latents = ops.cast(terms.num_latents, "float32")
+        classes, channels = config.num_classes, config.image_channels
     # The Gaussian's constant moves no weight, and would drown the rest of the loss.
     constant = 0.0
     if config.image_decoder != "none":
         constant = terms.num_pixels * config.image_channels * _image_constant(config)
     return (
-        config.nll_weight * terms.nll_mask / (pixels * config.num_classes)
+        config.nll_weight * terms.nll_mask / (pixels * classes)
         + config.dice_weight * terms.dice_loss
         + config.energy_weight * terms.energy_score
-        + config.image_weight * (terms.nll_image - constant) / (pixels * config.image_channels)
+        + config.image_weight * (terms.nll_image - constant) / (pixels * channels)
         + config.rater_weight * terms.nll_rater
         + config.beta_tau * terms.kl_tau
         + config.beta_z * terms.kl_z / latents

@@ -56,6 +56,20 @@ def test_objective_with_all_weights_one_is_the_negative_bound():
     np.testing.assert_allclose(obj.objective(terms, config), -terms.elbo() - constant, rtol=1e-5)
 
 
+def test_the_bound_in_nats_has_them_of_every_class_and_channel():
+    values = RNG.uniform(1, 9, (7, 2)).astype("float32")
+    terms = obj.ElboTerms(*values, num_pixels=16.0, num_latents=4.0)
+    weights = {"nll_weight": 1, "image_weight": 1, "rater_weight": 1, "beta_tau": 1, "beta_z": 1}
+    weights |= {"dice_weight": 0, "energy_weight": 0, "num_classes": 3, "image_channels": 2}
+    constant = 16 * 2 * obj.LOG_2PI / 2
+    nats = obj.objective(terms, ModelConfig(reduction="sum", **weights))
+    np.testing.assert_allclose(nats, -terms.elbo() - constant, rtol=1e-5)
+    terms = terms._replace(kl_tau=0.0, kl_z=0.0, nll_rater=0.0)
+    mean = obj.objective(terms, ModelConfig(**weights))
+    expected = terms.nll_mask / (16 * 3) + (terms.nll_image - constant) / (16 * 2)
+    np.testing.assert_allclose(mean, expected, rtol=1e-5)
+
+
 def test_mean_reduction_divides_by_pixels_and_latents():
     terms = obj.ElboTerms(16.0, 16 * obj.LOG_2PI / 2, 0.0, 0.0, 4.0, 0.25, 0.125, 16.0, 4.0)
     config = ModelConfig(nll_weight=2.0, dice_weight=1.0, energy_weight=4.0, beta_z=0.5)
