@@ -42,6 +42,16 @@ def make_optimizer(config: TrainConfig | None = None, trained_encoder: bool = Fa
     return keras.optimizers.MultiOptimizer(keras.optimizers.OptimizerMap(network, rules))
 
 
+def set_rates(optimizer: Any, config: TrainConfig, factor: float = 1.0) -> None:
+    """Sets every rate of an optimizer of `make_optimizer` to its peak times `factor`."""
+    peaks = {
+        PREFERENCE_NAME: config.preference_learning_rate,
+        ENCODER_NAME: config.encoder_learning_rate,
+    }
+    for part in optimizer.optimizers:
+        part.learning_rate = peaks.get(part.name, config.learning_rate) * factor
+
+
 class WarmupCosine(keras.callbacks.Callback):
     """Sets all rates before each step, as a function of step and plan (so a resumed run agrees).
 
@@ -54,19 +64,13 @@ class WarmupCosine(keras.callbacks.Callback):
     def __init__(self, config: TrainConfig, plan: Plan | None, first_step: int) -> None:
         super().__init__()
         self.config, self.plan, self.step = config, plan, first_step
-        self.peaks = {
-            PREFERENCE_NAME: config.preference_learning_rate,
-            ENCODER_NAME: config.encoder_learning_rate,
-        }
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         """Scales the peaks by warm-up times cosine."""
         self.model.sync_state()
         progress = self.plan.progress_at(self.step) if self.plan else 0.0
         factor = rate_factor(self.step, progress, self.config.warmup)
-        for optimizer in self.model.optimizer.optimizers:
-            peak = self.peaks.get(optimizer.name, self.config.learning_rate)
-            optimizer.learning_rate = peak * factor
+        set_rates(self.model.optimizer, self.config, factor)
         self.step += 1
 
 

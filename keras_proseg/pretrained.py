@@ -45,10 +45,19 @@ def card_of(run: Run) -> Path | None:
 def load(run: str | Path) -> Any:
     """The best model of a run directory, or the shipped model of that name.
 
+    A model of a run is compiled with the run's optimizer at its peak rates, so that `fit` goes on
+    from there; a shipped one, or one with an added rater, is to be compiled for that.
+
     Raises:
         ProSegError: neither a run nor a name, or its model is damaged.
     """
-    return find_run(run).load_model("best")
+    found = find_run(run)
+    model = found.load_model("best")
+    if model.compiled:
+        from keras_proseg.optimizers import set_rates
+
+        set_rates(model.optimizer, found.train_config())  # saved where they had come down
+    return model
 
 
 def load_shipped(name: str) -> Any:

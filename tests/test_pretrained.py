@@ -57,6 +57,17 @@ def test_a_name_stands_where_a_run_is_asked(shipped, tiny_npz, tmp_path):
     assert "give the data" in done.stderr
 
 
+def test_a_loaded_model_goes_on_at_the_rates_of_its_training(tiny_run, shipped):
+    config = tiny_run.train_config()
+    last = {o.name: float(o.learning_rate) for o in tiny_run.load_model().optimizer.optimizers}
+    rates = {o.name: float(o.learning_rate) for o in load(tiny_run.path).optimizer.optimizers}
+    assert max(last.values()) < config.learning_rate / 10
+    assert rates.pop("preference_adam") == pytest.approx(config.preference_learning_rate)
+    assert set(rates) == {"kernel_muon", "network_adam"}
+    assert list(rates.values()) == pytest.approx([config.learning_rate] * 2)
+    assert not load("discs").compiled
+
+
 def test_a_folder_goes_before_a_name(shipped, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "discs").mkdir()
