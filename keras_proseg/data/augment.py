@@ -19,7 +19,8 @@ def draw_augmentation(
         batch: B.
         height: H in pixels.
         width: W in pixels.
-        rotation: by `"any"` angle, or by a `"quarter"` turn, which moves pixels and blurs none.
+        rotation: by `"any"` angle, or by `"quarter"` turns (half turns where H is not W), which
+            move pixels and blur none.
         zoom: standard deviation of the log of the zoom factor; 0 for none.
 
     Returns:
@@ -27,6 +28,8 @@ def draw_augmentation(
     """
     rng = np.random.default_rng(seed)
     turns = rng.uniform(0, 4, batch) if rotation == "any" else rng.integers(0, 4, batch)
+    if rotation == "quarter" and height != width:  # else parts of the image would leave it
+        turns = 2 * (turns % 2)
     flip = rng.choice([-1.0, 1.0], batch)
     cosine, sine = np.cos(turns * np.pi / 2), np.sin(turns * np.pi / 2)
     linear = np.stack([cosine * flip, -sine, sine * flip, cosine], axis=-1).reshape(batch, 2, 2)
@@ -49,8 +52,9 @@ def augment(batch: dict[str, Any]) -> dict[str, np.ndarray]:
     cases = zip(batch["image"], batch["masks"], batch["transform"], strict=True)
     images, masks = zip(*(warped(*case) for case in cases), strict=True)
     image = np.stack(images)
-    middle = image.mean(axis=(1, 2, 3), keepdims=True)
-    spread = image.std(axis=(1, 2, 3), keepdims=True)
+    # By channel, as they may be of different units.
+    middle = image.mean(axis=(1, 2), keepdims=True)
+    spread = image.std(axis=(1, 2), keepdims=True)
     return {
         "image": middle + (image - middle) * batch["gain"] + spread * batch["shift"],
         "masks": np.stack(masks),

@@ -184,6 +184,33 @@ def test_intensities_move_by_the_images_own_spread_about_its_mean():
         assert draws[name].std() == pytest.approx(0.1, abs=0.015)
 
 
+def test_channels_of_other_units_move_each_by_its_own_spread():
+    image = np.random.default_rng(0).normal(size=(4, 9, 9, 2)).astype("float32")
+    image = image * np.float32([200, 1e-4]) + np.float32([500, 1e-3])
+    rest = {"masks": np.ones((4, 1, 9, 9, 1), "uint8"), "annotated": np.ones((4, 1), bool)}
+    rest |= draw_augmentation([0], 4, 9, 9, "any", 0.1)
+    both = augment(rest | {"image": image})["image"]
+    for k in (0, 1):
+        alone = augment(rest | {"image": image[..., k : k + 1]})["image"]
+        np.testing.assert_allclose(both[..., k : k + 1], alone, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("height", "width"), [(32, 41), (32, 64), (21, 9)])
+def test_quarter_turns_of_an_oblong_keep_all_of_it(height, width):
+    rng = np.random.default_rng(0)
+    masks = rng.integers(0, 2, (16, 2, height, width, 1)).astype("uint8")
+    draws = draw_augmentation([4], 16, height, width, "quarter", 0.0)
+    image = masks[:, 0].astype("float32")
+    moved = augment({"image": image, "masks": masks, "annotated": np.ones((16, 2), bool)} | draws)
+    flips = set()
+    for before, after in zip(masks[:, 0], moved["masks"][:, 0], strict=True):
+        ways = [before[::a, ::b] for a in (1, -1) for b in (1, -1)]
+        fits = [np.array_equal(after, way) for way in ways]
+        assert sum(fits) == 1
+        flips.add(fits.index(True))
+    assert flips == {0, 1, 2, 3}
+
+
 def test_order_and_augmentation_follow_seed_and_step():
     dataset = Dataset.from_arrays(**tiny_arrays(6, size=8))
     one, two = (BatchReader(dataset, TrainConfig(seed=seed)) for seed in (1, 2))
