@@ -18,8 +18,9 @@ from keras_proseg.config import (
 from keras_proseg.data.dataset import Dataset, rows_of
 from keras_proseg.data.findings import note_lines
 from keras_proseg.data.fit import at_scale
+from keras_proseg.data.lazy import channel_moments
 from keras_proseg.data.sources import as_asked, load_dataset
-from keras_proseg.data.split import split_dataset, split_rows
+from keras_proseg.data.split import split_dataset, split_rows, unlearnt_raters
 from keras_proseg.errors import UsageError
 from keras_proseg.imagenet import package_file
 from keras_proseg.intensities import intensities_of
@@ -27,7 +28,7 @@ from keras_proseg.run_data import check_data
 from keras_proseg.runs import Run
 from keras_proseg.session import Session
 
-OF_DATA = ("raters", "num_classes", "image_channels")
+OF_DATA = ("raters", "num_classes", "image_channels", "intensity")
 
 
 def train(
@@ -109,21 +110,24 @@ def fit_config(
 
     A window given in `data` is used for images of any kind.
     """
-    if data is not None and data.window_center is not None:
-        window = {"center": data.window_center, "width": data.window_width}
-        config = with_intensity(config, mode="window", **window)
-    elif dataset.image_kind in ("ct", "phantom"):
-        config = with_intensity(config, mode="window")
-    else:
-        images = rows_of(dataset.images, split_rows(dataset, "train"))
-        spread = float(images.std(dtype=np.float64)) or 1.0
-        config = with_intensity(config, mean=float(images.mean(dtype=np.float64)), std=spread)
-    return replace(
+    config = replace(
         config,
         raters=dataset.raters,
         image_channels=dataset.images.shape[-1],
         num_classes=dataset.num_classes,
     )
+    if data is not None and data.window_center is not None:
+        window = {"center": data.window_center, "width": data.window_width}
+        return with_intensity(config, mode="window", **window)
+    if dataset.image_kind in ("ct", "phantom"):
+        return with_intensity(config, mode="window")
+    mean, spread = channel_moments(rows_of(dataset.images, split_rows(dataset, "train")))
+    return with_intensity(config, mean=_plain(mean), std=_plain(np.where(spread > 0, spread, 1.0)))
+
+
+def _plain(values: np.ndarray) -> float | tuple[float, ...]:
+    """One number of one channel, else a tuple."""
+    return float(values[0]) if len(values) == 1 else tuple(values.tolist())
 
 
 def _dataset(data: str | Dataset, config: TrainConfig) -> Dataset:
@@ -143,6 +147,8 @@ def _announce(dataset: Dataset, facts: dict[str, Any], log: Any) -> None:
     for line in note_lines(dataset.notes):
         log(line)
     log(f"Raters: {', '.join(dataset.raters)}")
+    for name in unlearnt_raters(dataset):
+        log(f"NOTE: rater {name} has no mask in train: what is drawn as {name} is not learnt.")
 
 
 def _facts(data: str | Dataset, dataset: Dataset) -> dict[str, Any]:

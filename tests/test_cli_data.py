@@ -208,6 +208,11 @@ def test_geometry_that_is_claimed_by_one_file_only_is_told(tmp_path):
         ({"patient_ids": [b"a"] * 12 + [b"b"] * 12}, 0, "cases of 2 patient_ids, and no split"),
         ({"split": ["val"] * 24}, 0, "no case in train -> a training needs"),
         ({"split": ["train"] * 24}, 0, "no case in val"),
+        (
+            {"split": ["train", "val"] * 12, "annotated": [[1, 1, 0], [1, 1, 1]] * 12},
+            0,
+            "rater rater3 has no mask in train -> a training cannot learn their manner",
+        ),
         ({"patient_ids": [b"\xff\xfe"] * 24}, 1, "patients must be UTF-8"),
     ],
 )

@@ -15,15 +15,16 @@ import pytest
 from tiny_data import TINY, tiny_arrays
 
 from keras_proseg import Dataset, ProSegError, UsageError, evaluate, load, memory, session
-from keras_proseg.config import ModelConfig, TrainConfig
+from keras_proseg.config import ModelConfig, TrainConfig, to_dict
 from keras_proseg.data.pipeline import BatchReader
 from keras_proseg.data.sources import load_dataset
 from keras_proseg.evaluation import evaluate_run
 from keras_proseg.files import read_json, write_json
+from keras_proseg.layers.intensity import IntensityScaling
 from keras_proseg.runs import Run
 from keras_proseg.session import Session
 from keras_proseg.timing import seconds_per_step
-from keras_proseg.training import resume, train
+from keras_proseg.training import fit_config, resume, train
 
 
 def test_a_run_holds_what_it_promises(tiny_run):
@@ -199,6 +200,7 @@ def test_a_killed_run_ends_like_one_never_stopped(tiny_npz, tmp_path, monkeypatc
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
+    assert 0 < len(Run(killed).history()) < len(Run(whole).history())
     assert not (killed / "metrics.json").exists()
     done = subprocess.run([*command, "--resume", killed], check=True, capture_output=True)
     assert done.stderr == b""
@@ -292,8 +294,34 @@ def test_directories_that_are_no_runs(tmp_path, tiny_run):
         Run.create(tmp_path / "file" / "run", "x")
 
 
+def test_a_rater_without_masks_to_learn_from_is_told(arrays, tmp_path, monkeypatch):
+    monkeypatch.setattr("keras_proseg.training._trained", lambda run, *_: run)
+    annotated, split = np.ones((24, 3), bool), np.repeat(["train", "val"], 12)
+    annotated[:12, 2] = False
+    dataset = Dataset.from_arrays(**arrays, annotated=annotated, split=split)
+    lines = []
+    train(dataset, tmp_path / "run", lines.append)
+    assert lines[-1].startswith("NOTE: rater rater3 has no mask in train: what is drawn as rater3")
+    assert sum("NOTE" in line for line in lines) == 1
+
+
+def test_every_channel_is_scaled_by_its_own(arrays):
+    images = np.concatenate([500 + 3 * arrays["images"], 1e-5 * arrays["images"]], axis=-1)
+    split = np.repeat(["train", "val"], 12)
+    dataset = Dataset.from_arrays(images, arrays["masks"], split=split)
+    config = fit_config(ModelConfig(), dataset)
+    scaled = IntensityScaling(config.intensity)(images[:12]).numpy()
+    np.testing.assert_allclose(scaled.mean((0, 1, 2)), 0, atol=1e-4)
+    np.testing.assert_allclose(scaled.std((0, 1, 2)), 1, rtol=1e-4)
+    alone = fit_config(ModelConfig(), Dataset.from_arrays(**arrays, split=split))
+    assert alone.intensity.mean == pytest.approx(arrays["images"][:12].mean(dtype=float))
+    assert ModelConfig(**json.loads(json.dumps(to_dict(config)))) == config
+
+
 def test_what_the_data_say_is_no_setting(arrays):
-    for setting in ({"raters": ("x",)}, {"num_classes": 3}, {"image_channels": 1}):
+    intensity = {"mode": "zscore", "mean": 7.0}
+    settings = {"raters": ("x",), "num_classes": 3, "image_channels": 1, "intensity": intensity}
+    for setting in ({name: value} for name, value in settings.items()):
         (name,) = setting
         with pytest.raises(UsageError, match=f"`{name}` must be left out: the data say it"):
             train(Dataset.from_arrays(**arrays), **setting)

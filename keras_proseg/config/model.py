@@ -111,6 +111,7 @@ class ModelConfig:
         object.__setattr__(self, "raters", tuple(self.raters))
         object.__setattr__(self, "preference_start", tuple(self.preference_start))
         object.__setattr__(self, "intensity", intensity_of(self.intensity))
+        self.intensity.check_channels(self.image_channels)
         for name, allowed in MODEL_CHOICES.items():
             check_choice(name, getattr(self, name), allowed)
         check_choice("views", self.views, VIEWS)

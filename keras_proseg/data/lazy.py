@@ -56,21 +56,6 @@ class LazyRows:
         """The rows at `indices`, still on disk."""
         return type(self)(self.shards, self.rows[indices])
 
-    def chunks(self) -> Iterator[np.ndarray]:
-        """All rows, some at a time."""
-        for start in range(0, len(self), CHUNK):
-            yield self[start : start + CHUNK]
-
-    def mean(self, dtype: Any = np.float64) -> float:
-        """The mean of all values."""
-        return float(sum(chunk.sum(dtype=dtype) for chunk in self.chunks()) / self.size)
-
-    def std(self, dtype: Any = np.float64) -> float:
-        """The standard deviation of all values."""
-        mean = self.mean(dtype)
-        squares = sum(np.square(chunk.astype(dtype) - mean).sum() for chunk in self.chunks())
-        return float(np.sqrt(squares / self.size))
-
     def _read(self, rows: np.ndarray) -> np.ndarray:
         if len(self.shards) == 1:
             return np.asarray(self.shards[0][rows])
@@ -150,6 +135,24 @@ class PackedMasks(LazyRows):
         packed = self._packed(places)
         flat = np.unpackbits(packed, axis=-1, count=int(np.prod(self.mask_size)))
         return flat.reshape(*packed.shape[:2], *self.mask_size)
+
+
+def channel_moments(images: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of each channel, (C,) float64, some images at a time.
+
+    Args:
+        images: (N, H, W, C), on disk or in memory.
+    """
+    count = np.prod(images.shape[:3])
+    axes = (0, 1, 2)
+    mean = sum(part.sum(axes, dtype=np.float64) for part in _chunks(images)) / count
+    squares = sum(np.square(part - mean).sum(axes) for part in _chunks(images))
+    return mean, np.sqrt(squares / count)
+
+
+def _chunks(column: Any) -> Iterator[np.ndarray]:
+    for start in range(0, len(column), CHUNK):
+        yield column[start : start + CHUNK]
 
 
 def pack_masks(masks: np.ndarray) -> np.ndarray:

@@ -58,6 +58,12 @@ def split_rows(dataset: Dataset, name: str) -> np.ndarray:
     return rows
 
 
+def unlearnt_raters(dataset: Dataset) -> list[str]:
+    """Raters without a mask in train, whose manner no training can learn."""
+    there = dataset.annotated[split_rows(dataset, "train")].any(axis=0)
+    return [name for name, is_there in zip(dataset.raters, there, strict=True) if not is_there]
+
+
 def _draw(groups: np.ndarray, seed: int) -> np.ndarray:
     names = np.unique(groups)
     wanted = f"of at least {LEAST_GROUPS} groups to split them"

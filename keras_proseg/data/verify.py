@@ -8,7 +8,7 @@ import numpy as np
 from keras_proseg.data.dataset import Dataset, mask_areas
 from keras_proseg.data.findings import Findings
 from keras_proseg.data.lazy import CHUNK
-from keras_proseg.data.split import LEAST_GROUPS, NAMES
+from keras_proseg.data.split import LEAST_GROUPS, NAMES, unlearnt_raters
 
 VARYING_SPACING = 1.05  # the largest over the smallest above which it is worth a note
 SHOWN = 3  # names shown of a long list
@@ -36,6 +36,9 @@ def check_sides(dataset: Dataset, findings: Findings) -> None:
     for side in ("train", "val"):
         if side not in dataset.split:
             findings.note(f"no case in {side}", "a training needs cases in train and in val")
+    for name in unlearnt_raters(dataset) if "train" in dataset.split else ():
+        remedy = "a training cannot learn their manner: leave the rater out, or split otherwise"
+        findings.note(f"rater {name} has no mask in train", remedy)
 
 
 def file_of(dataset: Dataset, row: int) -> str:

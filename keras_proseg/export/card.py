@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import numpy as np
+
 from keras_proseg.files import with_nan
 
 PHANTOM = (
@@ -61,21 +63,28 @@ def model_card(metadata: dict[str, Any]) -> str:
 def _input(metadata: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
     given = metadata["input"]
     scaling = given["intensity"]
-    low, high = scaling["range"]
-    details = ", ".join(f"{k} {v:g}" for k, v in scaling.items() if k not in ("mode", "range"))
+    low, high = map(_numbers, scaling["range"])
+    details = ", ".join(
+        f"{k} {_numbers(v)}" for k, v in scaling.items() if k not in ("mode", "range")
+    )
     size = "any height and width"
     if given["height"]:
         size = f"height {given['height']} and width {given['width']}, no other"
     rows = {
         "image": f"{size}, {given['channels']} channel(s), raw intensities, float32",
         "scaling (inside the graph)": f"{scaling['mode']}: {details}",
-        "typical intensities": f"{low:g} to {high:g}",
+        "typical intensities": f"{low} to {high}",
         "classes": metadata["num_classes"],
         "raters": ", ".join(metadata["raters"]),
         "raters are": RANKS if data["rater_order"] == "area" else "named as in the training data",
         "samples per call": metadata["num_samples"] or "as many as tau and noise are given for",
     }
     return rows | {"format": f"{metadata['format']}, weights {metadata['precision']}"}
+
+
+def _numbers(given: Any) -> str:
+    """One number, or one for each channel."""
+    return " / ".join(f"{value:g}" for value in np.ravel(given))
 
 
 def _training(metadata: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:

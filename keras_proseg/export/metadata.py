@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from keras_proseg.config import LEAST_CONCENTRATION, ExportConfig, IntensityConfig
 from keras_proseg.errors import ProSegError
 from keras_proseg.files import read_json, without_nan
@@ -60,13 +62,14 @@ def intensity(settings: IntensityConfig) -> dict[str, Any]:
     return {"mode": settings.mode, **fields, "range": expected_range(settings)}
 
 
-def expected_range(settings: IntensityConfig) -> list[float]:
-    """Lowest and highest raw value that the scaling is made for."""
+def expected_range(settings: IntensityConfig) -> list[Any]:
+    """Lowest and highest raw value that the scaling is made for; lists where channels differ."""
     if settings.mode == "divide":
         return [0.0, settings.scale]
     if settings.mode == "window":
         return [settings.center - settings.width / 2, settings.center + settings.width / 2]
-    return [settings.mean - 3 * settings.std, settings.mean + 3 * settings.std]
+    mean, std = np.broadcast_arrays(settings.mean, settings.std)
+    return [(mean - 3 * std).tolist(), (mean + 3 * std).tolist()]
 
 
 def latents(model: Any) -> dict[str, Any]:

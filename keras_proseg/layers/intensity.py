@@ -3,6 +3,7 @@
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_proseg.config import IntensityConfig
@@ -24,4 +25,5 @@ class IntensityScaling(keras.layers.Layer):
             return image / settings.scale
         if settings.mode == "window":
             return ops.clip((image - settings.center) / (settings.width / 2), -1.0, 1.0)
-        return (image - settings.mean) / settings.std
+        mean, std = (np.asarray(value, "float32") for value in (settings.mean, settings.std))
+        return ops.divide(ops.subtract(image, mean), std)

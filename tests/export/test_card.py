@@ -49,10 +49,18 @@ def test_the_card_says_what_a_person_must_know(exported, tiny_run):
         ({"mode": "divide", "scale": 255.0}, [0, 255]),
         ({"mode": "window", "center": -400.0, "width": 1600.0}, [-1200, 400]),
         ({"mode": "zscore", "mean": 10.0, "std": 2.0}, [4, 16]),
+        ({"mode": "zscore", "mean": (10.0, 0.0), "std": (2.0, 1.0)}, [[4, -3], [16, 3]]),
     ],
 )
 def test_the_range_of_intensities(settings, expected):
     assert intensity(IntensityConfig(**settings)) == settings | {"range": expected}
+
+
+def test_the_card_tells_the_scaling_of_every_channel(run):
+    settings = {"image_channels": 2, "intensity": {"mean": [10, 0.5], "std": [2, 0.1]}}
+    text = card_of(run, ProSeg(["ann", "bob", "cy"], width=4, depth=3, **settings))
+    assert "| zscore: mean 10 / 0.5, std 2 / 0.1 |" in text
+    assert "| typical intensities | 4 / 0.2 to 16 / 0.8 |" in text
 
 
 def test_the_card_says_what_the_format_takes(run, tiny_model):

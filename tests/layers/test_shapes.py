@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from keras import ops
 from scipy.ndimage import correlate1d
 
 from keras_proseg.config import IntensityConfig, ModelConfig
@@ -67,6 +68,13 @@ def test_padding_repeats_the_edge():
 def test_intensities(intensity, expected):
     image = np.array([-100.0, 100.0], "int16").reshape(1, 1, 2, 1)
     np.testing.assert_allclose(np.ravel(IntensityScaling(intensity)(image)), expected)
+
+
+def test_channels_are_scaled_each_by_its_own():
+    scaling = IntensityScaling(IntensityConfig("zscore", mean=[20.0, 1e-3], std=[40.0, 2e-4]))
+    image = np.array([[100.0, 1e-3], [20.0, 7e-4]], "float32").reshape(1, 1, 2, 2)
+    got = np.reshape(ops.convert_to_numpy(scaling(image)), (2, 2))
+    np.testing.assert_allclose(got, [[2, 0], [0, -1.5]], atol=1e-5)
 
 
 @pytest.mark.parametrize("backbone", ["efficientnet-lite0", "light", "resnet34"])

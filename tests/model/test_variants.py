@@ -163,6 +163,8 @@ def test_unknown_settings_and_values(settings):
         ({"seed": 2**32}, "`seed` must be at most 4294967295. Received: 4294967296"),
         ({"intensity": {"std": 0.0}}, "`std` must be above 0. Received: 0.0"),
         ({"intensity": {"mean": float("nan")}}, "`intensity.mean` must be finite. Received: nan"),
+        ({"intensity": {"mean": [0.0, "a"]}}, "`intensity.mean` must be finite. Received: a"),
+        ({"intensity": {"std": [1, 2]}}, r"must be one number or 1, one for each .*: \(1, 2\)"),
         ({"intensity": {"mode": "foo"}}, "`intensity.mode` must be one of divide, window, zscore"),
         ({"intensity": {"sd": 40.0}}, "`intensity` must hold fields of `IntensityConfig`: center"),
         ({"intensity": "zscore"}, "Received: zscore"),
