@@ -19,7 +19,7 @@ numpy = keras.ops.convert_to_numpy
 
 def model_with_manners(images):
     """A model whose outlines depend on tau as a trained one's do, and split images in half."""
-    model = tiny(ambiguity_start_scale=0.1)
+    model = tiny(depth=3, ambiguity_stride=8, ambiguity_start_scale=0.1)
     kernel, bias = model.mask_decoder.from_tau.get_weights()
     model.mask_decoder.from_tau.set_weights([20 * kernel, bias])
     kernel, bias = model.mask_decoder.out.get_weights()

@@ -333,7 +333,8 @@ def test_a_refused_setting_leaves_no_run(there, tiny_npz, tmp_path):
     if there:
         out.mkdir()
     with pytest.raises(UsageError, match="`ambiguity_stride` must be"):
-        train(str(tiny_npz), out, lambda line: None, ambiguity_stride=3, steps=1, **TINY)
+        settings = TINY | {"ambiguity_stride": 3, "steps": 1}
+        train(str(tiny_npz), out, lambda line: None, **settings)
     assert out.exists() == there
     assert not there or not list(out.iterdir())
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-SMALL = {"width": 4, "depth": 3, "mean_samples": 3, "views": 2}
+SMALL = {"width": 4, "depth": 2, "ambiguity_stride": 4, "mean_samples": 3, "views": 2}
 # Of a training: one view, whose graphs take half the time to make.
 TINY = SMALL | {"val_cases": 4, "val_samples": 3, "num_samples": 4, "views": 1}
 
