@@ -8,6 +8,7 @@ seconds those of the processor. The second step is what the hardware needs for o
 done once. Below the table: what the imports load and how large the graph is.
 """
 
+import importlib
 import json
 import os
 import subprocess
@@ -65,6 +66,7 @@ class Stages:
 
     def __init__(self, started: float) -> None:
         self.seconds: dict[str, tuple[float, float]] = {}
+        self.counts: dict[str, int] = {}
         self.last = started, 0.0
 
     def end(self, stage: str) -> None:
@@ -76,52 +78,62 @@ class Stages:
 
 
 def _child(started: float, data: str, out: str) -> None:
-    stages, counts = Stages(started), {}
+    stages = Stages(started)
     stages.end("Python")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    import tensorflow as tf
-
-    stages.end("import of TensorFlow")
-    import keras
-
-    stages.end("import of Keras")
-    import tensorflow_probability  # noqa: F401
-
-    stages.end("import of TensorFlow Probability")
+    for name in ("tensorflow", "tensorflow_probability"):  # the first imports Keras
+        importlib.import_module(name)
+        stages.end(f"import of {name}")
     from keras_proseg_cli.main import main as command
 
-    from keras_proseg.session import Session
-    from keras_proseg.trainers import TrainStep
-
-    counts |= {"modules": len(sys.modules), "MB in their files": _megabytes_loaded()}
+    _watch_session(stages)
+    _watch_step(stages)
     stages.end("import of the rest")
-    began, made, step = Session.__init__, Session._fit, TrainStep.train_step
+    stages.counts |= {"modules": len(sys.modules), "MB in their files": _megabytes_loaded()}
+    command(["train", "--data", data, "--out", out])
 
-    def session(self: Any, *arguments: Any) -> None:
+
+def _watch_session(stages: Stages) -> None:
+    import keras
+
+    from keras_proseg.session import Session
+
+    begin, fit = Session.__init__, Session._fit
+
+    def watched(self: Any, *arguments: Any) -> None:
         stages.end("data read, split and hashed")
-        began(self, *arguments)
+        begin(self, *arguments)
         stages.end("network and optimizer made")
 
-    def train_step(self: Any, batch: Any) -> Any:
+    def watched_fit(self: Any, count: int, plan: Any, *_: Any) -> Any:
+        step = keras.callbacks.LambdaCallback(on_train_batch_end=lambda *_, **__: end_of_step())
+        return fit(self, count, plan, step)
+
+    def end_of_step() -> None:
+        first = "graph optimised and run once"
+        stages.end("second step" if first in stages.seconds else first)
+        if "second step" in stages.seconds:
+            print(json.dumps({"stages": stages.seconds, "counts": stages.counts}), flush=True)
+            os._exit(0)
+
+    Session.__init__, Session._fit = watched, watched_fit
+
+
+def _watch_step(stages: Stages) -> None:
+    import tensorflow as tf
+
+    from keras_proseg.trainers import TrainStep
+
+    step = TrainStep.train_step
+
+    def watched(self: Any, batch: Any) -> Any:
         stages.end("pipeline and fit set up")
         answer = step(self, batch)
-        counts["operations"] = len(tf.compat.v1.get_default_graph().get_operations())
+        stages.counts["operations"] = len(tf.compat.v1.get_default_graph().get_operations())
         stages.end("step traced")
         return answer
 
-    def fit(self: Any, count: int, plan: Any, *callbacks: Any) -> Any:
-        ended = keras.callbacks.LambdaCallback(on_train_batch_end=lambda *_, **__: end())
-        return made(self, count, plan, ended)
-
-    def end() -> None:
-        if "graph optimised and run once" in stages.seconds:
-            stages.end("second step")
-            print(json.dumps({"stages": stages.seconds, "counts": counts}), flush=True)
-            os._exit(0)
-        stages.end("graph optimised and run once")
-
-    Session.__init__, Session._fit, TrainStep.train_step = session, fit, train_step
-    command(["train", "--data", data, "--out", out])
+    TrainStep.train_step = watched
 
 
 def _megabytes_loaded() -> int:
