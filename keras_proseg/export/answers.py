@@ -74,7 +74,9 @@ class Answers:
 
             return tf.cond(tf.reduce_any(rater < 0), with_everyone, lambda: own)
 
-        return self._over_images(image, self.mean_draws, one_pass, self._spec(3), rater)
+        # Everyone's mean is split over the raters as others are over the draws.
+        most = max(self.mean_draws, len(self.model.raters))
+        return self._over_images(image, most, one_pass, self._spec(3), rater)
 
     def samples(self, image: tf.Tensor, rater: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         """Probabilities (B, S, H, W, K) for rater (B,), -1 draws raters, and seed (B,)."""

@@ -145,6 +145,19 @@ def test_z_of_each_rater_and_every_kind_of_pass(images, monkeypatch):
         np.testing.assert_allclose(answer, means[:, 1], atol=1e-4)
 
 
+def test_everyones_mean_of_several_images_is_each_ones_own(images, monkeypatch):
+    """Where all draws of two images fit into a pass, but not all raters of one."""
+    keras.utils.set_random_seed(1)
+    settings = {"width": 4, "depth": 2, "ambiguity_stride": 4, "mean_samples": 2, "views": 2}
+    model = ProSeg(raters=list("abcdef"), **settings)
+    expected = model.uncertainty(images[:2])["mean"]
+    assert np.abs(expected[0] - expected[1]).max() > 0.1
+    per_draw = own_passes.values_per_draw(model, images[0, ..., 0].size)
+    monkeypatch.setattr(passes, "CHUNK_VALUES", 4 * per_draw)
+    answer = Answers(model, 2).mean_of(tf.constant(images[:2]), tf.constant([-1, -1]))
+    np.testing.assert_allclose(answer, expected, atol=1e-4)
+
+
 def test_maps_of_many_passes_are_the_moments_of_their_draws(images, monkeypatch):
     model = small_model(views=2)
     monkeypatch.setattr(passes, "CHUNK_VALUES", 1)
