@@ -16,7 +16,7 @@ from keras_proseg.config import NUM_SAMPLES
 from keras_proseg.data.arrays import check_images
 from keras_proseg.errors import UsageError, require
 from keras_proseg.sampling.drawing import law_of_total_variance
-from keras_proseg.sampling.latents import FIXED_SEED
+from keras_proseg.sampling.latents import FIXED_SEED, MOST_SEED
 from keras_proseg.sampling.passes import decode_draws
 from keras_proseg.sampling.preferences import Rater, draw_preferences
 
@@ -38,7 +38,7 @@ def sample(
         image: (H, W, C) or (B, H, W, C), raw intensities.
         rater: 0-based index or name, or B of them; None draws raters too.
         num_samples: S.
-        seed: equal seeds give equal samples; None goes on from the model's own state.
+        seed: equal seeds give equal samples; None goes on from the model's own state. Below 2**42.
         ambiguity_scale: factor on the noise of z, beside the model's own
             `ambiguity_temperature`; 0 holds z at its mean.
 
@@ -47,13 +47,15 @@ def sample(
 
     Raises:
         ProSegError: an image of a wrong shape or not finite.
-        UsageError: an unknown rater, `num_samples` below 1, `seed` below 0, or a scale that is
-            not finite.
+        UsageError: an unknown rater, `num_samples` below 1, `seed` out of range, or a scale that
+            is not finite.
     """
     images, single = _as_batch(model, image)
     _check_whole("num_samples", num_samples, 1)
     if seed is not None:
         _check_whole("seed", seed, 0)
+        if seed > MOST_SEED:
+            raise UsageError(f"`seed` must be at most {MOST_SEED}. Received: {seed}")
     _check_scale(ambiguity_scale)
     seed = _next_seed(model) if seed is None else int(seed)
     rater_ids, tau = draw_preferences(model, rater, len(images), num_samples, seed)

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from keras_proseg.model import ProSeg
 
 FIXED_SEED = 752  # of the latents behind means and variances
+MOST_SEED = 2**42 - 1  # that `key_of` tells apart from others
 # Second half of a key: what its random numbers are for. Passes of draws count on from Z.
 TAU, Z = 0, 1
 
@@ -55,6 +56,6 @@ def paired(noise: Any) -> Any:
 
 
 def key_of(seed: int, use: int) -> Any:
-    """The pair of integers that seeds one draw; seeds may have more than 31 bits."""
+    """The pair of integers that seeds one draw; seeds may have 42 bits, no more."""
     high = seed // 2**31 % 2**11
     return ops.convert_to_tensor(np.array([seed % 2**31, high * 2**20 + use], "int32"))

@@ -23,6 +23,9 @@ def test_seed_contract():
     assert one.flags.writeable
     assert (one != model.sample(image[0], "bob", 4, seed=10)).any()
     assert (one != model.sample(image[0], "bob", 4, seed=9 + 2**31)).any()
+    assert (one != model.sample(image[0], "bob", 4, seed=9 + 2**41)).any()
+    with pytest.raises(UsageError, match="`seed` must be at most 4398046511103. Received: 43980"):
+        model.sample(image[0], "bob", 4, seed=9 + 2**42)
     assert (model.sample(image[0], "bob", 4) != model.sample(image[0], "bob", 4)).any()
     first, again, other = (tiny(seed=s).sample(image[0], "bob", 4) for s in (5, 5, 6))
     np.testing.assert_array_equal(first, again)
