@@ -12,7 +12,7 @@ from keras_proseg.config.data import (
     default_rater_order,
     without_lidc,
 )
-from keras_proseg.config.export import EXPORT_CHOICES, ExportConfig
+from keras_proseg.config.export import EXPORT_CHOICES, MOST_VERSION, ExportConfig
 from keras_proseg.config.intensity import IntensityConfig
 from keras_proseg.config.model import (
     EFFICIENTNET,
@@ -42,6 +42,7 @@ __all__ = [
     "LEAST_CONCENTRATION",
     "MAX_READERS",
     "MODEL_CHOICES",
+    "MOST_VERSION",
     "NUM_SAMPLES",
     "PUBLISHED_MODEL",
     "PUBLISHED_TRAIN",

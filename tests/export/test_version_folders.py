@@ -132,6 +132,15 @@ def test_settings_are_checked(settings, words):
         ExportConfig(**settings)
 
 
+def test_what_no_server_reads_is_no_version(tmp_path):
+    for name in ("7", str(2**63), "9" * 200):
+        (tmp_path / name).mkdir()
+    assert version_folders.free_version(tmp_path, None) == 8
+    (tmp_path / str(2**63 - 1)).mkdir()
+    with pytest.raises(UsageError, match="`--version` must be given where .* has the last one"):
+        version_folders.free_version(tmp_path, None)
+
+
 def test_what_starts_the_server_is_written_once(exported, tmp_path):
     from tensorflow_serving.config import model_server_config_pb2
 
