@@ -18,6 +18,7 @@ from keras_proseg.data.records import plain_name
 from keras_proseg.errors import UsageError
 from keras_proseg.files import check_new_folder
 from keras_proseg.intensities import warn_of_other_intensities
+from keras_proseg.pretrained import card_of, find_run
 from keras_proseg.progress import counting_bar
 from keras_proseg.run_data import cases_of_rater, check_takes, names_of
 from keras_proseg.runs import Run
@@ -96,8 +97,6 @@ def add_rater_to_run(
         UsageError: `out` is not new, or `data` knows no such rater.
         ProSegError: no run, or data that does not fit it.
     """
-    from keras_proseg.pretrained import find_run
-
     check_new_folder(Path(out), "--out")
     source, rater = find_run(run), plain_name(rater)
     dataset = cases_of_rater(source, data, rater)
@@ -109,14 +108,26 @@ def add_rater_to_run(
     masks = np.asarray(dataset.masks)[:, column]
     new = add_rater(model, rater, np.asarray(dataset.images), masks, config)
     made = Run.create(out, rater)
-    facts = source.section("data") | {"source": None, "rater_order": "given"}
-    facts["notes"] = names_of(source)
-    facts.pop("fingerprint", None)
     added = {"rater": rater, "cases": len(dataset), "source": Path(data).name}
-    facts["added"] = [*facts.get("added", []), added]
+    facts = _facts(source, added)
     made.save_model(new, "best")
     made.write_config(new.settings, replace(source.train_config(), rater_order="given"), facts)
     return made
+
+
+def _facts(source: Run, added: dict[str, Any]) -> dict[str, Any]:
+    """What config.json says of the data: those of `source`, but that no file holds them all."""
+    data = source.section("data")
+    name, shipped = data.get("source"), source.path.name if card_of(source) else None
+    origin = {"source": name and Path(name).name, "shipped": shipped}
+    changes = {
+        "source": None,
+        "rater_order": "given",
+        "notes": names_of(source),
+        "origin": source.origin or origin | {"rater_order": source.rater_order},
+        "added": [*data.get("added", []), added],
+    }
+    return {k: v for k, v in data.items() if k != "fingerprint"} | changes
 
 
 def _check_name(model: Any, rater: str) -> None:

@@ -37,9 +37,13 @@ def find_run(run: str | Path) -> Run:
 
 
 def card_of(run: Run) -> Path | None:
-    """The card beside a shipped model; None of any other run, whatever lies in its folder."""
-    card = run.path / CARD
-    return card if run.path.parent == FOLDER and card.is_file() else None
+    """The card of a shipped model, also where a rater was added to it.
+
+    None of any other run, whatever lies in its folder.
+    """
+    name = run.path.name if run.path.parent == FOLDER else run.origin.get("shipped")
+    card = FOLDER / str(name) / CARD
+    return card if name in names() and card.is_file() else None
 
 
 def load(run: str | Path) -> Any:

@@ -18,6 +18,7 @@ from keras_proseg.files import atomic_file, check_new_folder, read_json, write_c
 from keras_proseg.plan import Plan
 from keras_proseg.versions import versions
 
+OF_HISTORY = {"step", "loss", "val_ged", "val_dice_rater", "seconds", "cpu_seconds"}
 Settings = TypeVar("Settings", ModelConfig, TrainConfig)
 
 
@@ -144,6 +145,15 @@ class Run:
         return source
 
     @property
+    def origin(self) -> dict[str, Any]:
+        """Of a run with an added rater: `source`, `rater_order` and `shipped` of the first one.
+
+        Raises:
+            ProSegError: config.json was changed into something else.
+        """
+        return self.checked("origin", self.section("data").get("origin", {}))
+
+    @property
     def rater_order(self) -> str:
         """The order that the run was trained with, which other data takes over."""
         asked = self.train_config().rater_order
@@ -203,12 +213,23 @@ class Run:
             ) from error
 
     def history(self) -> list[dict[str, float]]:
-        """The rows of history.csv."""
+        """The rows of history.csv.
+
+        Raises:
+            ProSegError: it was changed into something else.
+        """
         file = self.path / "history.csv"
         if not file.is_file():
             return []
-        with file.open(newline="", encoding="utf-8") as handle:
-            return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(handle)]
+        try:
+            with file.open(newline="", encoding="utf-8") as handle:
+                rows = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(handle)]
+            if any(not row.keys() >= OF_HISTORY for row in rows):
+                raise ValueError(f"a row without {', '.join(sorted(OF_HISTORY))}")
+        except (TypeError, ValueError) as error:
+            text = f"{file} must hold the numbers of every checkpoint. Received: {error}"
+            raise ProSegError(text) from error
+        return rows
 
     def write_history(self, rows: list[dict[str, float]]) -> None:
         """Writes history.csv whole."""

@@ -327,6 +327,22 @@ def test_what_the_data_say_is_no_setting(arrays):
             train(Dataset.from_arrays(**arrays), **setting)
 
 
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        (["step,loss", "8,0.5"], "a row without cpu_seconds, loss, seconds, step, val_"),
+        (["step,loss", "8"], "float"),
+        (["step,loss", "8,x"], "could not convert string to float: 'x'"),
+        (["step,loss", "8,1,2"], "float"),
+    ],
+)
+def test_a_history_that_was_changed_is_one_line(lines, words, tiny_run, tmp_path):
+    run = Run(shutil.copytree(tiny_run.path, tmp_path / "run"))
+    (run.path / "history.csv").write_text("\n".join(lines))
+    with pytest.raises(ProSegError, match=f"history.csv must hold the numbers .*{words}"):
+        resume(run.path)
+
+
 @pytest.mark.parametrize("there", [False, True])
 def test_a_refused_setting_leaves_no_run(there, tiny_npz, tmp_path):
     out = tmp_path / "run"

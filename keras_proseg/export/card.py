@@ -27,10 +27,13 @@ ENCODERS = {
     "imagenet": "ImageNet weights of EfficientNet-Lite0 (Apache-2.0)",
     "none": "random weights",
 }
+NAMED = "named as in the training data"
 RANKS = (
-    "no persons: each image's outlines are sorted by area, the first of the raters above draws "
-    "the smallest and the last the largest"
+    "no persons: each image's outlines are sorted by area, {} draws the smallest and {} the largest"
 )
+ADDED = "; {} named as in the data they were added from"
+UNSCORED = "None: the run was stopped before it was scored."
+UNSCORED_SINCE = "None: the model was not scored since a rater was added."
 LEGEND = (
     "`dice_...` is overlap, from 0 to 1: of samples with outlines, of each rater's prediction with "
     "the outline of that rater (`dice_rater`). `ged` is the distance between how samples and how "
@@ -53,7 +56,7 @@ def model_card(metadata: dict[str, Any]) -> str:
         "## Training",
         _table(_training(metadata, data)),
         "## Metrics",
-        _metrics(metadata["metrics"], data["source"]),
+        _metrics(metadata["metrics"], data),
         "## Versions",
         _table(_versions(metadata["versions"])),
     ]
@@ -76,10 +79,19 @@ def _input(metadata: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
         "typical intensities": f"{low} to {high}",
         "classes": metadata["num_classes"],
         "raters": ", ".join(metadata["raters"]),
-        "raters are": RANKS if data["rater_order"] == "area" else "named as in the training data",
+        "raters are": _meaning(metadata["raters"], data),
         "samples per call": metadata["num_samples"] or "as many as tau and noise are given for",
     }
     return rows | {"format": f"{metadata['format']}, weights {metadata['precision']}"}
+
+
+def _meaning(raters: list[str], data: dict[str, Any]) -> str:
+    """Who the raters are."""
+    added = [one["rater"] for one in data.get("added", [])]
+    if (data.get("origin") or data).get("rater_order") != "area":
+        return NAMED
+    ranks = [name for name in raters if name not in added]
+    return RANKS.format(ranks[0], ranks[-1]) + (ADDED.format(", ".join(added)) if added else "")
 
 
 def _numbers(given: Any) -> str:
@@ -108,9 +120,9 @@ def _training(metadata: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
     return rows | ({"pixel spacing": f"{spacing} mm"} if spacing else {})
 
 
-def _metrics(metrics: dict[str, Any] | None, source: str) -> str:
+def _metrics(metrics: dict[str, Any] | None, data: dict[str, Any]) -> str:
     if metrics is None:
-        return "None: the run was stopped before it was scored."
+        return UNSCORED_SINCE if data.get("added") else UNSCORED
     from keras_proseg.metrics.table import table
 
     rows = [
@@ -118,8 +130,9 @@ def _metrics(metrics: dict[str, Any] | None, source: str) -> str:
         for name, value, interval in table(with_nan(metrics))
     ]
     counts = f"{metrics.get('num_cases')} cases of {metrics.get('num_patients')} patients"
-    about = f"On {counts} ({metrics.get('split')}) of {metrics.get('source', source)}."
-    about += CHOSEN if metrics.get("split") == "val" else ""
+    source = metrics.get("source", data["source"])
+    about = f"On {counts} ({metrics.get('split')}) of {source}."
+    about += CHOSEN if metrics.get("split") == "val" and source == data["source"] else ""
     head = [about, "", LEGEND, "", "| metric | mean | 95 % interval |", "|---|---|---|"]
     return "\n".join([*head, *rows])
 

@@ -98,7 +98,7 @@ def _concentrations(model: Any) -> list[list[float]]:
 def training(run: Run, model: Any) -> dict[str, Any]:
     """Data and settings of the training; of paths only the last part, of findings the number."""
     data, settings = dict(run.section("data")), run.section("train")
-    data["source"] = _source_name(run, data.get("source"))
+    data["source"] = _source_name(run, data)
     for name in ("split", "notes"):
         run.checked(name, data.setdefault(name, {}))
     # Findings name files, and so patients: no affair of whoever asks a server.
@@ -112,10 +112,11 @@ def training(run: Run, model: Any) -> dict[str, Any]:
     }
 
 
-def _source_name(run: Run, source: str | None) -> str:
-    if source:
-        return Path(source).name
-    return f"what {SHIPPED_CARD} names" if card_of(run) else "arrays"
+def _source_name(run: Run, data: dict[str, Any]) -> str:
+    if card_of(run):
+        return f"what {SHIPPED_CARD} names"
+    source = data.get("source") or run.origin.get("source")
+    return Path(source).name if source else "arrays"
 
 
 def metrics(run: Run) -> dict[str, Any] | None:

@@ -3,13 +3,17 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
+from tiny_data import tiny_arrays
 
-from keras_proseg.config import ExportConfig, IntensityConfig
+from keras_proseg import pretrained
+from keras_proseg.config import ExportConfig, IntensityConfig, NewRaterConfig
 from keras_proseg.errors import ProSegError
 from keras_proseg.export import card
 from keras_proseg.export.metadata import describe, intensity
 from keras_proseg.model import ProSeg
+from keras_proseg.new_rater import add_rater_to_run
 from keras_proseg.runs import Run
 
 
@@ -98,6 +102,36 @@ def test_the_card_says_on_what_the_metrics_were_scored(run, tiny_model):
     assert "expect less" not in text
     assert "nan" not in text
     assert " | unknown |" in text
+
+
+def test_a_score_of_other_cases_chose_no_weights(run, tiny_model):
+    change(run.path / "metrics.json", split="val", source="other.npz")
+    text = card_of(run, tiny_model)
+    assert "(val) of other.npz" in text
+    assert "expect less" not in text
+
+
+def test_the_card_of_an_added_rater_says_who_the_others_are(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(pretrained, "FOLDER", tmp_path / "shipped")
+    path = tmp_path / "new.npz"
+    np.savez(path, **tiny_arrays(4, raters=2), rater_ids=["dan", "eve"])
+    config = NewRaterConfig(steps=1, batch_size=2)
+
+    def added_to(source, rater):
+        return add_rater_to_run(source, str(path), rater, tmp_path / rater, config)
+
+    change(run.config_file, train=run.config["train"] | {"rater_order": "area"})
+    first = added_to(run.path, "dan")
+    text = card_of(first, first.load_model())
+    assert "| data | tiny.npz |" in text
+    ranks = "sorted by area, ann draws the smallest and cy the largest; dan named as in the data"
+    assert ranks in text
+    assert "not scored since a rater was added" in text
+    assert pretrained.card_of(first) is None
+    (pretrained.ship(run.path, tmp_path / "shipped" / "discs") / pretrained.CARD).write_text("who")
+    second = added_to("discs", "eve")
+    assert pretrained.card_of(second).read_text() == "who"
+    assert "| data | what SHIPPED_CARD.md names |" in card_of(second, second.load_model())
 
 
 def test_findings_travel_as_a_number_without_their_files(run, tiny_model):
