@@ -171,7 +171,7 @@ def add_rater(
     """Let a trained RUN, or `lidc`, draw as a new rater too, learnt from a few of their masks."""
     config = NewRaterConfig(**given(settings))
     start_backend(backend)
-    from keras_proseg.new_rater import add_rater_to_run
+    from keras_proseg.run_rater import add_rater_to_run
 
     made = add_rater_to_run(run, data, rater, out, config, click.echo)
     click.echo(f"Run: {made.path}")

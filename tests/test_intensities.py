@@ -12,8 +12,8 @@ from keras_proseg.data.prepared import load_prepared, write_prepared
 from keras_proseg.errors import ProSegError, UsageError
 from keras_proseg.files import read_json, write_json
 from keras_proseg.intensities import MOST_IMAGES, intensities_of, warn_of_other_intensities
-from keras_proseg.new_rater import add_rater_to_run
 from keras_proseg.pretrained import find_run
+from keras_proseg.run_rater import add_rater_to_run
 from keras_proseg.runs import Run
 
 LUNG = IntensityConfig(mode="window")

@@ -10,7 +10,8 @@ from tiny_data import tiny_arrays
 from tiny_model import batch, tiny
 
 from keras_proseg import ProSegError, UsageError, add_rater, load
-from keras_proseg.new_rater import SHARED, add_rater_to_run
+from keras_proseg.new_rater import SHARED
+from keras_proseg.run_rater import add_rater_to_run
 from keras_proseg.runs import Run
 from keras_proseg.training import resume
 
@@ -110,7 +111,7 @@ def test_a_name_in_another_spelling_is_the_same(tiny_run, tmp_path, monkeypatch)
     path = tmp_path / "new.npz"
     np.savez(path, **tiny_arrays(6, raters=2), rater_ids=["cy", "Zo\u00eb"])
     asked = []
-    monkeypatch.setattr("keras_proseg.new_rater.add_rater", lambda *given: asked.append(given[1]))
+    monkeypatch.setattr("keras_proseg.run_rater.add_rater", lambda *given: asked.append(given[1]))
     with pytest.raises(AttributeError):
         add_rater_to_run(tiny_run.path, str(path), "Zoe\u0308", tmp_path / "run", None)
     assert asked == ["Zo\u00eb"]

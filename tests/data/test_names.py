@@ -8,8 +8,8 @@ from test_cli import run
 from keras_proseg import training
 from keras_proseg.data.sources import read_dataset
 from keras_proseg.errors import ProSegError
-from keras_proseg.new_rater import add_rater_to_run
 from keras_proseg.run_data import cases_of_run, names_of
+from keras_proseg.run_rater import add_rater_to_run
 from keras_proseg.runs import Run
 
 SPELLINGS = [["t1", "\u00e9"], ["t1", "e\u0301"]]

@@ -13,7 +13,7 @@ from keras_proseg.errors import ProSegError
 from keras_proseg.export import card
 from keras_proseg.export.metadata import describe, intensity
 from keras_proseg.model import ProSeg
-from keras_proseg.new_rater import add_rater_to_run
+from keras_proseg.run_rater import add_rater_to_run
 from keras_proseg.runs import Run
 
 
