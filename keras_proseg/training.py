@@ -43,7 +43,8 @@ def train(
         data: `"lidc"`, the path of a file or folder that `load_dataset` reads, or a `Dataset`.
         out: the run directory; by default `runs/<date>-<source>`.
         log: called with lines for people.
-        **settings: fields of `TrainConfig` and `ModelConfig` by name.
+        **settings: fields of `TrainConfig` and `ModelConfig` by name, but `raters`, `num_classes`,
+            `image_channels` and `intensity`, which the data say.
 
     Returns:
         The finished `Run`; `keras_proseg.load(run.path)` gives its model.
