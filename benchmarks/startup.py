@@ -29,10 +29,10 @@ def main() -> None:
     if sys.argv[1:2] == ["--child"]:
         _child(float(sys.argv[2]), sys.argv[3], sys.argv[4])
         return
-    from speed import _write_data
+    from speed import write_discs
 
     with tempfile.TemporaryDirectory() as folder:
-        _write_data(Path(folder) / "discs.npz")
+        write_discs(Path(folder) / "discs.npz")
         runs = [_run(Path(folder), k) for k in range(REPEATS)]
     print(f"{'stage':{WIDTH}s}{'seconds':>9s}{'10 to 90 %':>16s}{'CPU':>8s}")
     for stage in runs[0]["stages"]:

@@ -7,19 +7,16 @@ import signal
 import subprocess
 import sys
 import time
-from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from tiny_data import TINY, tiny_arrays
 
-from keras_proseg import Dataset, ProSegError, UsageError, evaluate, load, memory, session
+from keras_proseg import Dataset, ProSegError, UsageError, evaluate, load, session
 from keras_proseg.config import ModelConfig, TrainConfig, to_dict
 from keras_proseg.data.pipeline import BatchReader
 from keras_proseg.data.sources import load_dataset
-from keras_proseg.evaluation import evaluate_run
-from keras_proseg.files import read_json, write_json
 from keras_proseg.layers.intensity import IntensityScaling
 from keras_proseg.runs import Run
 from keras_proseg.session import Session
@@ -133,19 +130,6 @@ def test_the_best_checkpoint_is_the_latest_of_those_good_at_both(tiny_npz, tmp_p
     assert kept == [1, 3, 4]
 
 
-def test_a_run_whose_data_have_changed_is_neither_resumed_nor_evaluated(tmp_path, monkeypatch):
-    monkeypatch.setattr("keras_proseg.training._trained", lambda run, *_: run)
-    path, arrays = tmp_path / "x.npz", tiny_arrays(9)
-    np.savez(path, **arrays, patient_ids=np.arange(9))
-    run = train(str(path), tmp_path / "run", lambda line: None)
-    assert resume(run.path).path == run.path
-    for changed in ({"split": ["val"] * 3 + ["train"] * 6}, tiny_arrays(9, seed=1)):
-        np.savez(path, **arrays | {"patient_ids": np.arange(9)} | changed)
-        for use in (resume, evaluate_run, partial(evaluate_run, split="all")):
-            with pytest.raises(ProSegError, match=r"x.npz must be the data that .*changed data"):
-                use(run.path)
-
-
 def test_raters_and_slices_of_arrays_are_as_asked(tmp_path, monkeypatch):
     monkeypatch.setattr("keras_proseg.training._trained", lambda run, model, *_: (run, model))
     arrays = tiny_arrays(9)
@@ -212,86 +196,12 @@ def test_a_killed_run_ends_like_one_never_stopped(tiny_npz, tmp_path, monkeypatc
     assert json.loads((killed / "metrics.json").read_text())["num_samples"] == 2
 
 
-def test_evaluate_a_run(tiny_run, tmp_path):
-    summary = evaluate_run(tiny_run.path, split="test", num_samples=3, out=tmp_path / "e")
-    assert summary["split"] == "test"
-    assert (tmp_path / "e" / "metrics.json").is_file()
-    two = {name: array[:2] for name, array in tiny_arrays().items()}
-    np.savez(tmp_path / "two.npz", **two, patient_ids=["p1", "p2"], rater_ids=["ann", "bob", "cy"])
-    found = evaluate_run(tiny_run.path, str(tmp_path / "two.npz"), num_samples=3)
-    assert (found["num_patients"], found["split"]) == (2, "all")
-
-
-def test_how_many_cases_are_scored_at_once_changes_no_score(tiny_model, arrays, monkeypatch):
-    dataset = Dataset.from_arrays(**arrays).take(np.arange(3))
-    scores = evaluate(tiny_model, dataset, 3, progress=False)
-    monkeypatch.setattr(memory, "SAMPLE_VALUES", 1)
-    again = evaluate(tiny_model, dataset, 3, progress=False)
-    assert again[0]["ged"] == pytest.approx(scores[0]["ged"], abs=1e-6)
-    assert [row["case_id"] for row in again[1]] == [row["case_id"] for row in scores[1]]
-
-
-def test_raters_that_the_model_does_not_know_are_left_out_of_dice_rater(tiny_model):
-    dataset = Dataset.from_arrays(**tiny_arrays(3), raters=["bob", "dave", "ann"])
-    with pytest.warns(UserWarning, match="model does not know: dave. `dice_rater` leaves them"):
-        summary, rows = evaluate(tiny_model, dataset, 2, progress=False)
-    dice = []
-    for rater, name in ((0, "bob"), (2, "ann")):
-        mean, own = (
-            tiny_model.predict_rater(dataset.images, name) > 0.5,
-            dataset.masks[:, rater] > 0,
-        )
-        sizes = mean.sum(axis=(1, 2, 3)) + own.sum(axis=(1, 2, 3))
-        dice.append(2 * (mean & own).sum(axis=(1, 2, 3)) / sizes)
-    assert summary["dice_rater"] == pytest.approx(np.mean(dice), abs=1e-6)
-    assert "dice_rater/dave" not in summary
-    assert "ged" in rows[0]
-
-
 def test_data_without_a_side_is_refused_before_the_run_is_made(tmp_path):
     sides = np.array(["train"] * 5 + ["test"])
     dataset = Dataset.from_arrays(**tiny_arrays(6), split=sides)
     with pytest.raises(UsageError, match="one that the data has: test, train. Received: val"):
         train(dataset, tmp_path / "run", lambda line: None, steps=1)
     assert not (tmp_path / "run").exists()
-
-
-def test_data_that_does_not_fit_the_run(tiny_run, tmp_path):
-    arrays = tiny_arrays(6)
-    images = np.repeat(arrays["images"], 3, axis=-1)
-    np.savez(tmp_path / "rgb.npz", images=images, masks=arrays["masks"], patient_ids=np.arange(6))
-    with pytest.raises(ProSegError, match="channels, classes"):
-        evaluate_run(tiny_run.path, str(tmp_path / "rgb.npz"))
-
-
-def test_directories_that_are_no_runs(tmp_path, tiny_run):
-    with pytest.raises(ProSegError, match="run directory"):
-        load(tmp_path)
-    (tmp_path / "config.json").write_text('{"package": "other"}')
-    with pytest.raises(ProSegError, match="of keras_proseg"):
-        load(tmp_path)
-    (tmp_path / "config.json").write_text('{"package": "keras_proseg"}')
-    with pytest.raises(ProSegError, match="no such file"):
-        load(tmp_path)
-    with pytest.raises(ProSegError, match="must hold train as names and values. Received: None"):
-        Run.open(tmp_path).train_config()
-    (tmp_path / "config.json").write_text('{"package": "keras_proseg", "train": {"speed": 1}}')
-    with pytest.raises(ProSegError, match=r"settings of a run. Received: .*speed"):
-        Run.open(tmp_path).train_config()
-    (tmp_path / "config.json").write_text('{"package": "keras_proseg", "model": {"speed": 1}}')
-    with pytest.raises(ProSegError, match=r"settings of a run. Received: .*speed"):
-        Run.open(tmp_path).model_config()
-    (tmp_path / "config.json").write_text('{"package": "keras_proseg", "train": {}}')
-    with pytest.raises(ProSegError, match="must hold data as names and values"):
-        resume(tmp_path)
-    (tmp_path / "best.keras").write_bytes((tiny_run.path / "best.keras").read_bytes()[:5000])
-    with pytest.raises(ProSegError, match="whole model"):
-        load(tmp_path)
-    with pytest.raises(UsageError, match="new or empty"):
-        Run.create(tmp_path, "x")
-    (tmp_path / "file").write_text("")
-    with pytest.raises(ProSegError, match="writable place"):
-        Run.create(tmp_path / "file" / "run", "x")
 
 
 def test_a_rater_without_masks_to_learn_from_is_told(arrays, tmp_path, monkeypatch):
@@ -325,95 +235,6 @@ def test_what_the_data_say_is_no_setting(arrays):
         (name,) = setting
         with pytest.raises(UsageError, match=f"`{name}` must be left out: the data say it"):
             train(Dataset.from_arrays(**arrays), **setting)
-
-
-@pytest.mark.parametrize(
-    ("lines", "words"),
-    [
-        (["step,loss", "8,0.5"], "a row without cpu_seconds, loss, seconds, step, val_"),
-        (["step,loss", "8"], "float"),
-        (["step,loss", "8,x"], "could not convert string to float: 'x'"),
-        (["step,loss", "8,1,2"], "float"),
-    ],
-)
-def test_a_history_that_was_changed_is_one_line(lines, words, tiny_run, tmp_path):
-    run = Run(shutil.copytree(tiny_run.path, tmp_path / "run"))
-    (run.path / "history.csv").write_text("\n".join(lines))
-    with pytest.raises(ProSegError, match=f"history.csv must hold the numbers .*{words}"):
-        resume(run.path)
-
-
-@pytest.mark.parametrize("there", [False, True])
-def test_a_refused_setting_leaves_no_run(there, tiny_npz, tmp_path):
-    out = tmp_path / "run"
-    if there:
-        out.mkdir()
-    with pytest.raises(UsageError, match="`ambiguity_stride` must be"):
-        settings = TINY | {"ambiguity_stride": 3, "steps": 1}
-        train(str(tiny_npz), out, lambda line: None, **settings)
-    assert out.exists() == there
-    assert not there or not list(out.iterdir())
-
-
-def test_a_training_without_memory_for_a_step_leaves_no_run(tiny_npz, tmp_path, monkeypatch):
-    def finish(*_):
-        raise MemoryError
-
-    for name in ("Session.finish", "intensities_of"):
-        with monkeypatch.context() as patch, pytest.raises(MemoryError):
-            patch.setattr(f"keras_proseg.training.{name}", finish)
-            train(str(tiny_npz), tmp_path / "run", lambda line: None, steps=1, **TINY)
-        assert not (tmp_path / "run").exists()
-
-
-def test_scores_that_could_not_be_kept_are_not_computed(tiny_run, tmp_path, monkeypatch):
-    monkeypatch.setattr("keras_proseg.evaluation.evaluate", lambda *_: pytest.fail("computed"))
-    (tmp_path / "file").write_text("")
-    for out in (tmp_path / "file", tmp_path / "file" / "folder"):
-        with pytest.raises(UsageError, match="`--out` must be a folder"):
-            evaluate_run(tiny_run.path, out=out)
-    with pytest.raises(ProSegError, match="writable place"):
-        evaluate_run(tiny_run.path, out="/proc/nowhere")
-
-
-def test_the_best_weights_are_scored_on_the_validation_patients(tiny_run, tmp_path, monkeypatch):
-    metrics = read_json(tiny_run.path / "metrics.json")
-    assert metrics["num_cases"] == tiny_run.section("data")["split"]["val"]
-    loaded, load_model = [], Run.load_model
-
-    def note(run, name="best"):
-        loaded.append(name)
-        return load_model(run, name)
-
-    monkeypatch.setattr(Run, "load_model", note)
-    run = shutil.copytree(tiny_run.path, tmp_path / "run")
-    resume(run, log=lambda line: None)
-    assert loaded == ["last", "best"]
-    (run / "last.keras").unlink()
-    summary = evaluate_run(run, num_samples=2)
-    assert (summary["split"], summary["num_cases"]) == ("val", metrics["num_cases"])
-
-
-def test_other_data_are_seen_as_the_runs_own(tiny_run, tiny_npz, tmp_path, monkeypatch):
-    run = shutil.copytree(tiny_run.path, tmp_path / "run")
-    config = read_json(run / "config.json")
-    config["data"]["rater_order"] = "area"
-    config["train"] |= {"window_center": 40, "window_width": 400, "limit": 3}
-    write_json(run / "config.json", config)
-    asked = []
-    monkeypatch.setattr("keras_proseg.run_data.read_dataset", lambda *given: asked.append(given))
-    with pytest.raises(AttributeError):
-        evaluate_run(run, str(tiny_npz))
-    ((source, seen),) = asked
-    assert source == str(tiny_npz)
-    assert (seen.rater_order, seen.window_center, seen.limit) == ("area", None, None)
-
-
-def test_a_run_of_any_seed_knows_its_data(tiny_npz, tmp_path, monkeypatch):
-    monkeypatch.setattr("keras_proseg.training._trained", lambda run, *_: run)
-    run = train(str(tiny_npz), tmp_path / "run", lambda line: None, seed=1)
-    with pytest.raises(ProSegError, match=r"must hold best.keras"):  # not "changed data"
-        evaluate_run(run.path)
 
 
 def test_weights_and_latents_follow_the_seed(tiny_npz, tmp_path):

@@ -16,7 +16,7 @@ from keras_proseg.config import NUM_SAMPLES
 from keras_proseg.data.arrays import check_images
 from keras_proseg.errors import UsageError, require
 from keras_proseg.sampling.drawing import law_of_total_variance
-from keras_proseg.sampling.latents import FIXED_SEED, MOST_SEED
+from keras_proseg.sampling.latents import FIXED_SEED, MOST_SAMPLE_SEED
 from keras_proseg.sampling.passes import decode_draws
 from keras_proseg.sampling.preferences import Rater, draw_preferences
 
@@ -54,8 +54,8 @@ def sample(
     _check_whole("num_samples", num_samples, 1)
     if seed is not None:
         _check_whole("seed", seed, 0)
-        if seed > MOST_SEED:
-            raise UsageError(f"`seed` must be at most {MOST_SEED}. Received: {seed}")
+        if seed > MOST_SAMPLE_SEED:
+            raise UsageError(f"`seed` must be at most {MOST_SAMPLE_SEED}. Received: {seed}")
     _check_scale(ambiguity_scale)
     seed = _next_seed(model) if seed is None else int(seed)
     rater_ids, tau = draw_preferences(model, rater, len(images), num_samples, seed)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from keras_proseg.model import ProSeg
 
 FIXED_SEED = 752  # of the latents behind means and variances
-MOST_SEED = 2**42 - 1  # that `key_of` tells apart from others
+MOST_SAMPLE_SEED = 2**42 - 1  # that `key_of` tells apart from others
 # Second half of a key: what its random numbers are for. Passes of draws count on from Z.
 TAU, Z = 0, 1
 

@@ -149,7 +149,14 @@ def test_what_is_undefined_is_null_in_json(run, tiny_model):
 
 @pytest.mark.parametrize(
     "changes",
-    [{"data": None}, {"train": []}, {"versions": "1"}, {"model": 3}, {"data": {"split": [1]}}],
+    [
+        {"data": None},
+        {"train": []},
+        {"versions": "1"},
+        {"model": 3},
+        {"data": {"split": [1]}},
+        {"data": {"origin": 3}},
+    ],
 )
 def test_a_config_of_another_shape_is_refused(changes, run, tiny_model):
     change(run.config_file, **changes)

@@ -1,0 +1,100 @@
+"""Scores of a run, on its own cases and on others."""
+
+import shutil
+
+import numpy as np
+import pytest
+from tiny_data import tiny_arrays
+
+from keras_proseg import Dataset, ProSegError, UsageError, evaluate, memory
+from keras_proseg.evaluation import evaluate_run
+from keras_proseg.files import read_json, write_json
+from keras_proseg.runs import Run
+from keras_proseg.training import resume
+
+
+def test_evaluate_a_run(tiny_run, tmp_path):
+    summary = evaluate_run(tiny_run.path, split="test", num_samples=3, out=tmp_path / "e")
+    assert summary["split"] == "test"
+    assert (tmp_path / "e" / "metrics.json").is_file()
+    two = {name: array[:2] for name, array in tiny_arrays().items()}
+    np.savez(tmp_path / "two.npz", **two, patient_ids=["p1", "p2"], rater_ids=["ann", "bob", "cy"])
+    found = evaluate_run(tiny_run.path, str(tmp_path / "two.npz"), num_samples=3)
+    assert (found["num_patients"], found["split"]) == (2, "all")
+
+
+def test_how_many_cases_are_scored_at_once_changes_no_score(tiny_model, arrays, monkeypatch):
+    dataset = Dataset.from_arrays(**arrays).take(np.arange(3))
+    scores = evaluate(tiny_model, dataset, 3, progress=False)
+    monkeypatch.setattr(memory, "SAMPLE_VALUES", 1)
+    again = evaluate(tiny_model, dataset, 3, progress=False)
+    assert again[0]["ged"] == pytest.approx(scores[0]["ged"], abs=1e-6)
+    assert [row["case_id"] for row in again[1]] == [row["case_id"] for row in scores[1]]
+
+
+def test_raters_that_the_model_does_not_know_are_left_out_of_dice_rater(tiny_model):
+    dataset = Dataset.from_arrays(**tiny_arrays(3), raters=["bob", "dave", "ann"])
+    with pytest.warns(UserWarning, match="model does not know: dave. `dice_rater` leaves them"):
+        summary, rows = evaluate(tiny_model, dataset, 2, progress=False)
+    dice = []
+    for rater, name in ((0, "bob"), (2, "ann")):
+        mean, own = (
+            tiny_model.predict_rater(dataset.images, name) > 0.5,
+            dataset.masks[:, rater] > 0,
+        )
+        sizes = mean.sum(axis=(1, 2, 3)) + own.sum(axis=(1, 2, 3))
+        dice.append(2 * (mean & own).sum(axis=(1, 2, 3)) / sizes)
+    assert summary["dice_rater"] == pytest.approx(np.mean(dice), abs=1e-6)
+    assert "dice_rater/dave" not in summary
+    assert "ged" in rows[0]
+
+
+def test_data_that_does_not_fit_the_run(tiny_run, tmp_path):
+    arrays = tiny_arrays(6)
+    images = np.repeat(arrays["images"], 3, axis=-1)
+    np.savez(tmp_path / "rgb.npz", images=images, masks=arrays["masks"], patient_ids=np.arange(6))
+    with pytest.raises(ProSegError, match="channels, classes"):
+        evaluate_run(tiny_run.path, str(tmp_path / "rgb.npz"))
+
+
+def test_scores_that_could_not_be_kept_are_not_computed(tiny_run, tmp_path, monkeypatch):
+    monkeypatch.setattr("keras_proseg.evaluation.evaluate", lambda *_: pytest.fail("computed"))
+    (tmp_path / "file").write_text("")
+    for out in (tmp_path / "file", tmp_path / "file" / "folder"):
+        with pytest.raises(UsageError, match="`--out` must be a folder"):
+            evaluate_run(tiny_run.path, out=out)
+    with pytest.raises(ProSegError, match="writable place"):
+        evaluate_run(tiny_run.path, out="/proc/nowhere")
+
+
+def test_the_best_weights_are_scored_on_the_validation_patients(tiny_run, tmp_path, monkeypatch):
+    metrics = read_json(tiny_run.path / "metrics.json")
+    assert metrics["num_cases"] == tiny_run.section("data")["split"]["val"]
+    loaded, load_model = [], Run.load_model
+
+    def note(run, name="best"):
+        loaded.append(name)
+        return load_model(run, name)
+
+    monkeypatch.setattr(Run, "load_model", note)
+    run = shutil.copytree(tiny_run.path, tmp_path / "run")
+    resume(run, log=lambda line: None)
+    assert loaded == ["last", "best"]
+    (run / "last.keras").unlink()
+    summary = evaluate_run(run, num_samples=2)
+    assert (summary["split"], summary["num_cases"]) == ("val", metrics["num_cases"])
+
+
+def test_other_data_are_seen_as_the_runs_own(tiny_run, tiny_npz, tmp_path, monkeypatch):
+    run = shutil.copytree(tiny_run.path, tmp_path / "run")
+    config = read_json(run / "config.json")
+    config["data"]["rater_order"] = "area"
+    config["train"] |= {"window_center": 40, "window_width": 400, "limit": 3}
+    write_json(run / "config.json", config)
+    asked = []
+    monkeypatch.setattr("keras_proseg.run_data.read_dataset", lambda *given: asked.append(given))
+    with pytest.raises(AttributeError):
+        evaluate_run(run, str(tiny_npz))
+    ((source, seen),) = asked
+    assert source == str(tiny_npz)
+    assert (seen.rater_order, seen.window_center, seen.limit) == ("area", None, None)
