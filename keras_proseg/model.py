@@ -16,11 +16,9 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_proseg import objective as obj
-from keras_proseg.batch import batch_of
 from keras_proseg.bound import elbo_terms
 from keras_proseg.config import ModelConfig, model_config, of_saved, to_dict
-from keras_proseg.errors import UsageError
+from keras_proseg.fitting import Fitting
 from keras_proseg.graphs import Graphs
 from keras_proseg.imagenet import encoder_weights
 from keras_proseg.layers import efficientnet
@@ -31,19 +29,16 @@ from keras_proseg.layers.image_decoder import make_image_decoder
 from keras_proseg.layers.intensity import IntensityScaling
 from keras_proseg.layers.mask_decoder import MaskDecoder
 from keras_proseg.layers.preference import RaterClassifier, RaterPreference
-from keras_proseg.optimizers import make_optimizer
-from keras_proseg.runtime import JIT_COMPILE, spread_operations
+from keras_proseg.runtime import spread_operations
 from keras_proseg.sampling import answers, drawing, passes, preferences
-from keras_proseg.trainers import NonFiniteGuard, TrainStep
 
 NETWORKS = (
     "backbone", "preference", "classifier", "ambiguity", "mask_decoder", "image_decoder",
 )  # fmt: skip
-TERMS = ("nll_mask", "nll_image", "nll_rater", "kl_tau", "kl_z", "dice_loss", "energy_score")
 
 
 @keras.saving.register_keras_serializable("keras_proseg")
-class ProSeg(TrainStep, keras.Model):
+class ProSeg(Fitting, keras.Model):
     """Probabilistic multi-rater segmentation (ProSeg, arXiv 2512.00748).
 
     Where TensorFlow has not run yet and its threads are not set, each of its operations gets one
@@ -109,7 +104,7 @@ class ProSeg(TrainStep, keras.Model):
         )  # fmt: skip
         self.mask_decoder = MaskDecoder(c, self.backbone.finest, name="mask_decoder")
         self.image_decoder = make_image_decoder(c)
-        self.trackers = [keras.metrics.Mean(n) for n in ("loss", "elbo", *TERMS)]
+        self.make_trackers()
         # Its state is saved where it is an attribute of the model, and must not be listed twice:
         # JAX cannot give a buffer away two times.
         self._latents = SimpleNamespace(seeds=keras.random.SeedGenerator(seed))
@@ -147,16 +142,7 @@ class ProSeg(TrainStep, keras.Model):
         self.mask_decoder.build(features, (None, *z), tau)
         if self.image_decoder is not None:
             self.image_decoder.build(z)
-        for counter in ("steps_seen", "steps_skipped", "bad_steps"):
-            weight = self.add_weight(
-                shape=(),
-                initializer="zeros",
-                dtype="int32",
-                trainable=False,
-                aggregation="only_first_replica",
-                name=counter,
-            )
-            setattr(self, counter, weight)
+        self.make_counters()
         self.built = True
 
     def call(self, image: Any, training: bool = False) -> Any:
@@ -176,12 +162,6 @@ class ProSeg(TrainStep, keras.Model):
         logits = self.mask_decoder(features, z, tau, training=training)
         return cropped(logits, image)
 
-    def compute_terms_and_loss(self, batch: Any, training: bool = True) -> tuple[Any, Any]:
-        """`elbo_terms` and the scalar that is minimised (mean over the batch plus penalties)."""
-        terms = self.elbo_terms(batch_of(self, batch), training)
-        loss = ops.mean(obj.objective(terms, self.settings))
-        return terms, loss + sum(self.losses)
-
     @property
     def seed_generator(self) -> keras.random.SeedGenerator:
         """Of the latents drawn in training and by unseeded calls of `sample`."""
@@ -191,77 +171,6 @@ class ProSeg(TrainStep, keras.Model):
     def has_trained_encoder(self) -> bool:
         """Whether the encoder starts with trained weights."""
         return self.settings.encoder_start == "imagenet"
-
-    @property
-    def steps_done(self) -> int:
-        """Optimiser steps so far, skipped ones too; kept in saved files."""
-        return int(ops.convert_to_numpy(self.steps_seen))
-
-    def count_step(self, good: Any) -> None:
-        """Counts one step, and whether it was skipped because it was not finite."""
-        bad = 1 - ops.cast(good, "int32")
-        self.steps_seen.assign(self.steps_seen + 1)
-        self.steps_skipped.assign(self.steps_skipped + bad)
-        self.bad_steps.assign((self.bad_steps + 1) * bad)
-
-    def record(self, terms: obj.ElboTerms, loss: Any, good: Any = True) -> dict[str, Any]:
-        """Updates the trackers with one batch unless it was not finite; returns their values."""
-        values = [loss, ops.mean(terms.elbo()), *(ops.mean(getattr(terms, n)) for n in TERMS)]
-        # By images: the last batch of an epoch may be a short one.
-        weight = ops.cast(good, "float32") * ops.cast(ops.shape(terms.kl_z)[0], "float32")
-        for tracker, value in zip(self.trackers, values, strict=True):
-            # 0 * nan is nan: the value itself must go.
-            tracker.update_state(ops.where(good, value, 0.0), sample_weight=weight)
-        return {tracker.name: tracker.result() for tracker in self.trackers}
-
-    @property
-    def metrics(self) -> list[keras.metrics.Metric]:
-        """The trackers: nats per image, but `loss`, `dice_loss` and `energy_score` (no unit)."""
-        return self.trackers
-
-    def compile(
-        self,
-        optimizer: Any = None,
-        *,
-        jit_compile: bool = JIT_COMPILE,
-        run_eagerly: bool = False,
-        steps_per_execution: int = 1,
-    ) -> None:
-        """Like Keras' own, without a loss: the bound is the model's own.
-
-        Args:
-            optimizer: Keras' own or by name; by default that of `TrainConfig`.
-            jit_compile: as Keras has it; true by default on JAX only.
-            run_eagerly: as Keras has it.
-            steps_per_execution: as Keras has it.
-        """
-        if optimizer is None:
-            optimizer = make_optimizer(trained_encoder=self.has_trained_encoder)
-        super().compile(
-            optimizer=optimizer,
-            jit_compile=jit_compile,
-            run_eagerly=run_eagerly,
-            steps_per_execution=steps_per_execution,
-        )
-
-    def fit(self, x: Any = None, *, callbacks: Any = None, **kwargs: Any) -> Any:
-        """Keras' own, guarded against steps that are not finite again and again.
-
-        Args:
-            x: batches {image, masks, annotated}, as `elbo_terms` takes them.
-            callbacks: Keras' own.
-            **kwargs: of Keras' `fit`.
-
-        Raises:
-            UsageError: targets or weights, which a bound has none of.
-            ProSegError: a batch of another shape, or steps that stay non-finite.
-        """
-        for name in ("y", "sample_weight", "class_weight"):
-            if kwargs.get(name) is not None:
-                raise UsageError(f"`{name}` must be left out: x holds all. Received: {name}")
-        given = callbacks if isinstance(callbacks, (list, tuple)) else [callbacks]
-        callbacks = [NonFiniteGuard(self.settings.max_bad_steps), *(c for c in given if c)]
-        return super().fit(x, callbacks=callbacks, **kwargs)
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "ProSeg":
@@ -278,16 +187,3 @@ class ProSeg(TrainStep, keras.Model):
         frozen = [name for name in NETWORKS if not getattr(getattr(self, name), "trainable", True)]
         settings = {"seed": self.seed, "config": to_dict(self.settings), "frozen": frozen}
         return {"name": self.name, **settings}
-
-    def get_compile_config(self) -> dict[str, Any] | None:
-        """The optimizer, which is all of `compile` that a file keeps; None before that."""
-        if not self.compiled:
-            return None
-        if not self.optimizer.built:  # else its state would be looked for in the file in vain
-            self.optimizer.build(self.trainable_variables)
-        return {"optimizer": keras.saving.serialize_keras_object(self.optimizer)}
-
-    def compile_from_config(self, config: dict[str, Any]) -> None:
-        """Compiles with the saved optimizer."""
-        self.compile(keras.saving.deserialize_keras_object(config["optimizer"]))
-        self.optimizer.build(self.trainable_variables)
