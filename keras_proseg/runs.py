@@ -10,19 +10,17 @@ import time
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from keras_proseg.config import ModelConfig, TrainConfig, default_rater_order, of_saved, to_dict
-from keras_proseg.errors import ProSegError, UsageError, reason_of
+from keras_proseg.errors import ProSegError, reason_of
 from keras_proseg.files import atomic_file, check_new_folder, read_json, write_csv, write_json
 from keras_proseg.plan import Plan
-from keras_proseg.versions import versions
+from keras_proseg.run_config import RunConfig
 
 OF_HISTORY = {"step", "loss", "val_ged", "val_dice_rater", "seconds", "cpu_seconds"}
-Settings = TypeVar("Settings", ModelConfig, TrainConfig)
 
 
-class Run:
+class Run(RunConfig):
     """A run directory.
 
     Args:
@@ -31,7 +29,8 @@ class Run:
     """
 
     def __init__(self, path: str | Path, is_new: bool = False) -> None:
-        self.path, self.is_new = Path(path), is_new
+        super().__init__(path)
+        self.is_new = is_new
 
     @classmethod
     def create(cls, out: str | Path | None, source: str) -> "Run":
@@ -60,13 +59,7 @@ class Run:
             ProSegError: no directory with a config.json of this package.
         """
         run = cls(path)
-        if not run.config_file.is_file():
-            raise ProSegError(
-                f"{path} must be a run directory with a config.json. Received: none there"
-            )
-        config = read_json(run.config_file)
-        if not isinstance(config, dict) or config.get("package") != "keras_proseg":
-            raise ProSegError(f"{run.config_file} must be of keras_proseg. Received: another file")
+        run.check()
         return run
 
     def discard_unless_begun(self) -> None:
@@ -77,94 +70,6 @@ class Run:
         if self.is_new:
             with suppress(OSError):  # somebody else's file
                 self.path.rmdir()
-
-    @property
-    def config_file(self) -> Path:
-        """config.json."""
-        return self.path / "config.json"
-
-    @property
-    def config(self) -> dict[str, Any]:
-        """What config.json holds."""
-        return read_json(self.config_file)
-
-    def section(self, name: str) -> dict[str, Any]:
-        """A part of config.json: `"data"`, `"model"`, `"train"` or `"versions"`.
-
-        Raises:
-            ProSegError: config.json was changed into something else.
-        """
-        return self.checked(name, self.config.get(name))
-
-    def checked(self, name: str, content: Any) -> dict[str, Any]:
-        """`content`, which config.json holds as `name`, being names and values.
-
-        Raises:
-            ProSegError: it is something else.
-        """
-        if not isinstance(content, dict):
-            text = f"{self.config_file} must hold {name} as names and values."
-            raise ProSegError(f"{text} Received: {content!r}")
-        return content
-
-    def train_config(self) -> TrainConfig:
-        """The run's `TrainConfig`.
-
-        Raises:
-            ProSegError: config.json was changed into something else.
-        """
-        return self._settings(TrainConfig, self.section("train"))
-
-    def model_config(self) -> ModelConfig:
-        """The run's `ModelConfig`.
-
-        Raises:
-            ProSegError: config.json was changed into something else.
-        """
-        return self._settings(ModelConfig, of_saved(self.section("model")))
-
-    def _settings(self, kind: type[Settings], values: dict[str, Any]) -> Settings:
-        try:
-            return kind(**values)
-        except TypeError as error:
-            raise ProSegError(
-                f"{self.config_file} must hold the settings of a run. Received: {error}"
-            ) from error
-
-    @property
-    def source(self) -> str:
-        """The source of the run's data, to be loaded again.
-
-        Raises:
-            UsageError: the run was trained on arrays, or shipped without its data.
-        """
-        source = self.section("data").get("source")
-        if source is None:
-            text = f"{self.path} names no file of data: give the data (to resume, in Python)."
-            raise UsageError(f"{text} Received: none")
-        return source
-
-    @property
-    def origin(self) -> dict[str, Any]:
-        """Of a run with an added rater: `source`, `rater_order` and `shipped` of the first one.
-
-        Raises:
-            ProSegError: config.json was changed into something else.
-        """
-        return self.checked("origin", self.section("data").get("origin", {}))
-
-    @property
-    def rater_order(self) -> str:
-        """The order that the run was trained with, which other data takes over."""
-        asked = self.train_config().rater_order
-        data = self.section("data")
-        return asked or data.get("rater_order") or default_rater_order(data.get("source"))
-
-    def write_config(self, model: ModelConfig, train: TrainConfig, data: dict[str, Any]) -> None:
-        """Writes config.json."""
-        content = {"package": "keras_proseg", "versions": versions(), "images": data["images"]}
-        content |= {"data": data, "model": to_dict(model), "train": to_dict(train)}
-        write_json(self.config_file, content)
 
     def plan(self) -> Plan | None:
         """The plan in force, once there is one.
