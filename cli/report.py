@@ -4,6 +4,8 @@ from typing import Any
 
 import click
 
+FULL = 100  # epochs of a whole training; more is said of shorter ones
+
 
 def print_table(summary: dict[str, Any], title: str) -> None:
     """Prints the metrics with their intervals; says so when the pixels are simulated."""
@@ -34,7 +36,7 @@ def print_run(run: Any) -> None:
     print_table(with_nan(summary), title)
     size, split = run.train_config().batch_size, run.section("data")["split"]
     epochs = summary["steps"] * size / split["train"]
-    click.echo(f"Trained {summary['steps']} steps, {epochs:.1f} epochs.", nl=False)
-    click.echo(" Train fully with, for example, --epochs 100.")
+    more = "" if epochs >= FULL else f" Train fully with, for example, --epochs {FULL}."
+    click.echo(f"Trained {summary['steps']} steps, {epochs:.1f} epochs.{more}")
     click.echo(f"Run: {run.path}")
     click.echo(f"Picture: {run.path / 'samples.png'}")

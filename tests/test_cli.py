@@ -1,4 +1,5 @@
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -8,10 +9,12 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from keras_proseg_cli.main import main
-from keras_proseg_cli.report import print_table
+from keras_proseg_cli.report import print_run, print_table
 
 import keras_proseg
 from keras_proseg.config import TrainConfig
+from keras_proseg.files import read_json, write_json
+from keras_proseg.runs import Run
 
 
 def run(*arguments):
@@ -49,6 +52,15 @@ def test_train_command(tiny_npz, tmp_path):
     assert "Validation patients" in done.output
     assert "epochs" in done.output
     assert "samples.png" in done.output
+
+
+@pytest.mark.parametrize(("steps", "told"), [(8, True), (10_000, False)])
+def test_a_short_training_is_told_what_a_whole_one_is(tiny_run, tmp_path, capsys, steps, told):
+    copy = Run(shutil.copytree(tiny_run.path, tmp_path / "run"))
+    summary = read_json(copy.path / "metrics.json")
+    write_json(copy.path / "metrics.json", summary | {"steps": steps})
+    print_run(copy)
+    assert ("Train fully" in capsys.readouterr().out) == told
 
 
 def test_evaluate_command(tiny_run):
