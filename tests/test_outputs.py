@@ -118,6 +118,20 @@ def test_png_and_npz_masks(tiny_model, content, tmp_path):
     np.testing.assert_array_equal(stored["masks"], predicted(tiny_model, dataset))
     assert stored["case_ids"].tolist() == list(content)
     assert stored["rater_ids"].tolist() == list(tiny_model.raters)
+    assert not stored["offsets"].any()
+    assert (stored["shapes"] == 32).all()
+
+
+def test_npz_masks_of_cropped_cases_say_where_they_lie(tiny_model, content, tmp_path):
+    path = files.write_pickle(tmp_path / "data.pickle", content)
+    config = DataConfig(rater_order="given", fit="crop", size=24)
+    cropped = read_dataset(str(path), config)
+    (written,) = save_masks(tiny_model, cropped, tmp_path / "npz")
+    stored = np.load(written)
+    (row, column), (height, width) = stored["offsets"][3], stored["sizes"][3]
+    assert (height, width) == tuple(stored["shapes"][3]) == (32, 32)
+    image = read_dataset(str(path)).images[3, row : row + 24, column : column + 24]
+    np.testing.assert_array_equal(image, cropped.images[3])
 
 
 def test_raters_whose_names_are_alike_in_a_file_keep_one_each():

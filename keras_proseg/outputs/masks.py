@@ -20,7 +20,9 @@ def save_masks(model: Any, dataset: Dataset, out: str | Path) -> list[Path]:
     NIfTI and PNG cases get `CASE/mask-RATER.*` (of several structures `CASE/mask-RATER-NAME.*`)
     with the affine and the size of their image, a DICOM series one `CASE/masks.dcm` (DICOM-SEG,
     one segment per rater). Whatever else the cases came from, they are in `masks.npz`: `masks`
-    (N, R, H, W, K), `case_ids`, `rater_ids`.
+    (N, R, H, W, K) as the network saw them, `case_ids`, `rater_ids` and, of slices that files held,
+    `shapes` (N, 2) there, `sizes` (N, 2) after resampling and `offsets` (N, 2) of the first pixel
+    in that, negative in padding.
 
     Args:
         model: a `ProSeg`.
@@ -127,4 +129,14 @@ def _write_rest(model: Any, dataset: Dataset, rows: np.ndarray, path: Path) -> N
         masks=np.concatenate(masks).astype(np.uint8),
         case_ids=dataset.case_ids[rows],
         rater_ids=np.array(model.raters),
+        **_fitted(dataset, rows),
     )
+
+
+def _fitted(dataset: Dataset, rows: np.ndarray) -> dict[str, Any]:
+    if dataset.places is None:
+        return {}
+    places = dataset.places[rows]
+    names = {"shapes": [place.volume.shape[1:] for place in places]}
+    names |= {"sizes": [p.size for p in places], "offsets": [p.offset for p in places]}
+    return {name: np.array(values) for name, values in names.items()}
