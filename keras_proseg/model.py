@@ -176,14 +176,25 @@ class ProSeg(Fitting, keras.Model):
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "ProSeg":
         """A model with the settings of `get_config` and random weights, as others are to come."""
         config = config | {"config": of_saved(config["config"])}
-        frozen = config.pop("frozen", [])
+        frozen, parts = config.pop("frozen", []), config.pop("frozen_weights", {})
         model = cls(**config, load_encoder=False)
         for name in frozen:
             getattr(model, name).trainable = False
+        for name, indices in parts.items():
+            for k in indices:
+                getattr(model, name).weights[k].trainable = False
         return model
 
     def get_config(self) -> dict[str, Any]:
-        """The settings as plain values, and which networks are frozen."""
-        frozen = [name for name in NETWORKS if not getattr(getattr(self, name), "trainable", True)]
-        settings = {"seed": self.seed, "config": to_dict(self.settings), "frozen": frozen}
-        return {"name": self.name, **settings}
+        """The settings as plain values, and which networks and weights of others are frozen."""
+        networks = {name: getattr(self, name) for name in NETWORKS}
+        whole = {name: n for name, n in networks.items() if getattr(n, "trainable", False)}
+        frozen = [name for name, n in networks.items() if n is not None and name not in whole]
+        parts = {name: _frozen(network.weights) for name, network in whole.items()}
+        parts = {name: indices for name, indices in parts.items() if indices}
+        settings = {"seed": self.seed, "config": to_dict(self.settings)}
+        return {"name": self.name, **settings, "frozen": frozen, "frozen_weights": parts}
+
+
+def _frozen(weights: list[Any]) -> list[int]:
+    return [k for k, weight in enumerate(weights) if not weight.trainable]

@@ -249,6 +249,22 @@ def test_what_is_frozen_stays_so_in_a_file(frozen, tmp_path):
     assert not again.backbone.trainable
 
 
+@pytest.mark.backend
+def test_a_frozen_layer_stays_so_in_a_file_and_its_optimizer(tmp_path):
+    model = tiny()
+    model.backbone.stem[0].trainable = model.mask_decoder.trainable = False
+    model.compile()
+    model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    for loaded in (again, keras.models.clone_model(again)):
+        assert len(loaded.trainable_variables) == len(model.trainable_variables)
+        assert not any(w.trainable for w in loaded.backbone.stem[0].weights)
+    assert len(again.optimizer.variables) == len(model.optimizer.variables)
+    for trainable in (False, True):
+        again.backbone.trainable = trainable
+        assert all(w.trainable == trainable for w in again.backbone.weights)
+
+
 def test_a_compiled_model_that_was_not_trained_is_saved_with_its_optimizer(tmp_path, recwarn):
     model = tiny()
     model.compile()
