@@ -15,6 +15,7 @@ nearly the greatest contrast, as most may be. Channels count together.
 """
 
 import warnings
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,65 @@ def intensities_of(dataset: Dataset, scaling: IntensityConfig) -> dict[str, list
     return {name: np.quantile(value, ENDS).tolist() for name, value in values.items()}
 
 
+@dataclass(frozen=True)
+class KnownIntensities:
+    """What a training's images were like.
+
+    Args:
+        low: the least and the greatest of their `low`.
+        high: of their `high`.
+        contrast: of their `contrast`.
+        scaling: how the network sees them.
+    """
+
+    low: tuple[float, float]
+    high: tuple[float, float]
+    contrast: tuple[float, float]
+    scaling: IntensityConfig
+
+    def warn_of(self, images: Any, name: Any, stacklevel: int) -> None:
+        """Warns where images are unlike these.
+
+        Args:
+            images: N arrays of raw intensities.
+            name: what the warning calls them.
+            stacklevel: as `warnings.warn` has it, seen from here.
+        """
+        ends = _ends(images, np.arange(len(images)))
+        contrast = np.quantile(np.diff(_seen(ends, self.scaling)), RICH)
+        low, high = np.median(ends, axis=0)
+        if self._are_far(*_seen(np.array([low, high]), self.scaling)) or self._is_flat(contrast):
+            text = f"{name}: intensities of {low:.4g} to {high:.4g} are far from the training's"
+            text += f", {self.low[0]:.4g} to {self.high[1]:.4g}"
+            text += " -> bring the image to the same unit and window"
+            warnings.warn(text, stacklevel=stacklevel)
+
+    def _are_far(self, low: float, high: float) -> bool:
+        margin = BEYOND * (self.high[1] - self.low[0])
+        too_low = low < self.low[0] - margin and self.scaling.mode != "window"
+        return too_low or low > self.low[1] + margin or high > self.high[1] + margin
+
+    def _is_flat(self, contrast: float) -> bool:
+        return 0 < contrast < FLAT * self.contrast[0]
+
+
+def known_intensities(run: Run) -> KnownIntensities | None:
+    """What config.json says of the run's training images; None in older runs.
+
+    Raises:
+        ProSegError: config.json was changed into something else.
+    """
+    if (known := run.section("data").get("intensities")) is None:
+        return None
+    try:
+        pairs = [known[name] for name in ("low", "high", "contrast")]
+        low, high, contrast = [(float(least), float(greatest)) for least, greatest in pairs]
+    except (LookupError, TypeError, ValueError) as error:
+        text = f"{run.config_file} must hold intensities as ranges. Received: {known!r}"
+        raise ProSegError(text) from error
+    return KnownIntensities(low, high, contrast, run.model_config().intensity)
+
+
 def warn_of_other_intensities(run: Run, images: Any, name: Any) -> None:
     """Warns where images are unlike those that `run` was trained on; silent if it does not say.
 
@@ -59,30 +119,9 @@ def warn_of_other_intensities(run: Run, images: Any, name: Any) -> None:
     Raises:
         ProSegError: config.json was changed into something else.
     """
-    if (known := run.section("data").get("intensities")) is None:
-        return
-    (least, brightest_low), (_, most), (least_contrast, _) = _ranges(run, known)
-    scaling, ends = run.model_config().intensity, _ends(images, np.arange(len(images)))
-    contrast = np.quantile(np.diff(_seen(ends, scaling)), RICH)
-    ends = np.median(ends, axis=0)
-    low, high = _seen(ends, scaling)
-    margin = BEYOND * (most - least)
-    too_low = low < least - margin and scaling.mode != "window"
-    too_high = low > brightest_low + margin or high > most + margin
-    if too_low or too_high or 0 < contrast < FLAT * least_contrast:
-        text = f"{name}: intensities of {ends[0]:.4g} to {ends[1]:.4g} are far from the training's"
-        text += f", {least:.4g} to {most:.4g} -> bring the image to the same unit and window"
-        warnings.warn(text, stacklevel=3)
-
-
-def _ranges(run: Run, known: Any) -> list[tuple[float, float]]:
-    """Of `low`, `high` and `contrast`."""
-    try:
-        pairs = [known[name] for name in ("low", "high", "contrast")]
-        return [(float(least), float(greatest)) for least, greatest in pairs]
-    except (LookupError, TypeError, ValueError) as error:
-        text = f"{run.config_file} must hold intensities as ranges. Received: {known!r}"
-        raise ProSegError(text) from error
+    known = known_intensities(run)
+    if known is not None:
+        known.warn_of(images, name, 4)
 
 
 def _ends(images: Any, rows: np.ndarray) -> np.ndarray:

@@ -74,6 +74,7 @@ class ProSeg(Fitting, keras.Model):
     uncertainty = answers.uncertainty
     rater_moments = passes.rater_moments
     rater_index = preferences.rater_index
+    known_intensities: Any = None  # `KnownIntensities` of a loaded run: answers warn of others
 
     def __init__(
         self,

@@ -61,6 +61,8 @@ def add_rater(
     _check_name(model, rater)
     dataset = Dataset.from_arrays(images, np.asarray(masks)[:, None], raters=[rater])
     check_takes(model, dataset)
+    if model.known_intensities is not None:
+        model.known_intensities.warn_of(dataset.images, "`images`", 3)
     fitted = _fitted(model, dataset, config)
     return _joined(model, rater, fitted)
 
@@ -117,6 +119,7 @@ def _joined(model: Any, rater: str, concentration: np.ndarray) -> Any:
     kernel = np.pad(kernel, ((0, 0), (0, 1)))
     new.classifier.set_weights([*hidden, kernel, np.append(bias, bias.min() + SELDOM)])
     new.steps_seen.assign(model.steps_seen)
+    new.known_intensities = model.known_intensities
     return new
 
 

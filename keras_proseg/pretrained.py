@@ -14,6 +14,7 @@ import numpy as np
 
 from keras_proseg.errors import UsageError
 from keras_proseg.files import atomic_file, atomic_folder, read_json, write_json
+from keras_proseg.intensities import known_intensities
 from keras_proseg.run_data import names_of
 from keras_proseg.runs import Run
 
@@ -56,7 +57,7 @@ def load(run: str | Path) -> Any:
         ProSegError: neither a run nor a name, or its model is damaged.
     """
     found = find_run(run)
-    model = found.load_model("best")
+    model = _with_known_intensities(found)
     if model.compiled:
         from keras_proseg.optimizers import set_rates
 
@@ -73,7 +74,14 @@ def load_shipped(name: str) -> Any:
     if name not in names():
         known = ", ".join(names()) or "(none)"
         raise UsageError(f"`name` must be a shipped model: {known}. Received: {name}")
-    return Run.open(FOLDER / name).load_model("best")
+    return _with_known_intensities(Run.open(FOLDER / name))
+
+
+def _with_known_intensities(run: Run) -> Any:
+    """The run's best model, which warns of images in another unit."""
+    model = run.load_model("best")
+    model.known_intensities = known_intensities(run)
+    return model
 
 
 def ship(run: str | Path, out: str | Path) -> Path:

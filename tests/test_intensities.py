@@ -1,6 +1,7 @@
 """An image in another unit than the training's is told; one like the training's is not."""
 
 import warnings
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,7 +13,9 @@ from keras_proseg.data.prepared import load_prepared, write_prepared
 from keras_proseg.errors import ProSegError, UsageError
 from keras_proseg.files import read_json, write_json
 from keras_proseg.intensities import MOST_IMAGES, intensities_of, warn_of_other_intensities
-from keras_proseg.pretrained import find_run
+from keras_proseg.model import ProSeg
+from keras_proseg.new_rater import add_rater
+from keras_proseg.pretrained import find_run, load
 from keras_proseg.run_rater import add_rater_to_run
 from keras_proseg.runs import Run
 
@@ -148,6 +151,20 @@ def test_the_shipped_model_is_for_8_bit_crops():
     for other in (CT, CT + 1024, GREY / 255, GREY * 257):
         (text,) = told(shipped, other)
         assert "far from the training's, 0 to 237 -> bring" in text
+
+
+def test_a_loaded_model_warns_as_well(tiny_run):
+    for model in (load("lidc"), ProSeg.from_pretrained("lidc")):
+        model.predict_rater(GREY[0], 0)
+        for ask in (model.sample, model.uncertainty, partial(model.predict_rater, rater=0)):
+            with pytest.warns(UserWarning, match="`image`: .* far from") as caught:
+                ask(CT[0])
+            assert caught[0].filename == __file__
+    model, few = load(tiny_run.path), NewRaterConfig(steps=1, batch_size=2)
+    images, masks = np.random.default_rng(0).normal(0, 10, (2, 16, 16, 1)), np.ones((2, 16, 16))
+    with pytest.warns(UserWarning, match="`images`: .* far from"):
+        new = add_rater(model, "dee", 1000 * images, masks, few)
+    assert new.known_intensities == model.known_intensities
 
 
 def test_older_runs_say_nothing_and_changed_ones_are_refused(tmp_path):

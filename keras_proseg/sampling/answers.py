@@ -131,7 +131,10 @@ def _as_batch(model: "ProSeg", image: Any) -> tuple[np.ndarray, bool]:
     good = array.ndim in (3, 4) and array.shape[-1] == channels
     wanted = f"(H, W, {channels}) or (B, H, W, {channels})"
     require(good, "image", wanted, f"shape {array.shape}")
-    return check_images(array[None] if array.ndim == 3 else array), array.ndim == 3
+    images = check_images(array[None] if array.ndim == 3 else array)
+    if model.known_intensities is not None:
+        model.known_intensities.warn_of(images, "`image`", 4)
+    return images, array.ndim == 3
 
 
 def _next_seed(model: "ProSeg") -> int:
