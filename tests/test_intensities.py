@@ -12,7 +12,13 @@ from keras_proseg.data.dataset import Dataset
 from keras_proseg.data.prepared import load_prepared, write_prepared
 from keras_proseg.errors import ProSegError, UsageError
 from keras_proseg.files import read_json, write_json
-from keras_proseg.intensities import MOST_IMAGES, intensities_of, warn_of_other_intensities
+from keras_proseg.intensities import (
+    MOST_IMAGES,
+    MOST_PIXELS,
+    _thinned,
+    intensities_of,
+    warn_of_other_intensities,
+)
 from keras_proseg.model import ProSeg
 from keras_proseg.new_rater import add_rater
 from keras_proseg.pretrained import find_run, load
@@ -106,6 +112,15 @@ def test_few_of_many_images_are_looked_at(tmp_path):
     assert known["low"] == pytest.approx([3 + 0.01 * 996, 3 + 0.99 * 996], abs=1)
     (path,) = write_prepared(dataset, tmp_path / "data.h5")
     assert intensities_of(load_prepared([path]), IntensityConfig()) == known
+
+
+def test_few_of_many_pixels_are_looked_at():
+    image = np.arange(512.0 * 512).reshape(512, 512, 1)
+    thinned = _thinned(image)
+    assert MOST_PIXELS / 2 < thinned.size <= MOST_PIXELS
+    ends = [np.quantile(values, (0.01, 0.99)) for values in (thinned, image)]
+    np.testing.assert_allclose(*ends, atol=0.01 * image.max())
+    np.testing.assert_array_equal(_thinned(image[:128, :128]), image[:128, :128])
 
 
 @pytest.mark.filterwarnings("default")
