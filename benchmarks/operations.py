@@ -51,12 +51,12 @@ def _work() -> list[Work]:
     import tensorflow as tf
 
     from keras_proseg import graphs
-    from keras_proseg.config import TrainConfig
+    from keras_proseg.config import TrainConfig, preset_configs
     from keras_proseg.model import ProSeg
     from keras_proseg.sampling.drawing import draw
     from keras_proseg.sampling.latents import TAU, Z, key_of
 
-    model = ProSeg(raters=["a", "b", "c", "d"])
+    model = ProSeg(config=preset_configs("default", raters=list("abcd"))[0])
     model.build((None, 128, 128, 1))
     model.compile()
     model.optimizer.build(model.trainable_variables)

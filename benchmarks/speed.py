@@ -101,10 +101,12 @@ def _train(part: str, folder: Path) -> list[float]:
 
 
 def _sample(part: str) -> list[float]:
+    from keras_proseg.config import preset_configs
     from keras_proseg.model import ProSeg
 
     shipped = part == "sample_shipped"
-    model = ProSeg.from_pretrained("lidc") if shipped else ProSeg(raters=["a", "b", "c", "d"])
+    own = preset_configs("default", raters=list("abcd"))[0]  # as `train` has it
+    model = ProSeg.from_pretrained("lidc") if shipped else ProSeg(config=own)
     rng = np.random.default_rng(0)
     size = 512 if part == "sample_512" else 128
     images = rng.normal(size=(16 if part == "raters" else 1, size, size, 1)).astype("float32")

@@ -20,6 +20,7 @@ from keras_proseg.config import (
     ModelConfig,
     NewRaterConfig,
     TrainConfig,
+    preset_configs,
 )
 
 MODEL_FIELDS = (
@@ -28,6 +29,7 @@ MODEL_FIELDS = (
     "beta_z",
 )  # fmt: skip
 CHOICES = MODEL_CHOICES | DATA_CHOICES | TRAIN_CHOICES
+SHOWN: dict[type, Any] = {ModelConfig: preset_configs("default")[0]}  # of a training
 
 
 def backend_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -88,5 +90,5 @@ def _help(owner: type, name: str) -> str:
     texts = "\n".join(base.__doc__ or "" for base in owner.__mro__[:-1])
     found = re.search(rf"\n +{name}: (.*?)(?=\n +\w+: |\n\s*\n|\n\s*$)", texts, re.S)
     text = " ".join(found.group(1).replace("`", "").split()) if found else ""
-    default = getattr(owner, name)
+    default = getattr(SHOWN.get(owner, owner), name)
     return text if default is None else f"{text} [default: {default}]"

@@ -34,8 +34,10 @@ class IntensityConfig:
 
     def __post_init__(self) -> None:
         for name in ("mean", "std"):
-            if isinstance(getattr(self, name), list):  # as JSON has tuples
-                object.__setattr__(self, name, tuple(getattr(self, name)))
+            value = getattr(self, name)
+            value = value.tolist() if hasattr(value, "tolist") else value  # an array
+            value = tuple(value) if isinstance(value, list) else value  # as JSON has tuples
+            object.__setattr__(self, name, value)
         check_types(self)
         check_choice("intensity.mode", self.mode, ("divide", "window", "zscore"))
         check_above_zero(self, ("scale", "width"))

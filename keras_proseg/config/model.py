@@ -60,7 +60,8 @@ class ModelConfig:
         draws_per_step: draws of tau and z per image in one step.
         mean_samples: draws behind `predict_rater`, `uncertainty` and the call, per rater.
         views: answers share their draws among so many mirrored views of the image: 1, 2 (left to
-            right) or 4 (upside down as well); 1 where training does not mirror (`augment`).
+            right) or 4 (upside down as well). More than 1 is for a network that learnt from
+            mirrored images: so `train` takes 4 with `augment`, and a `ProSeg` of one's own 1.
         diverse: how `rater=None` draws: `"mixture"` (r uniform, tau ~ q(tau|r)) or `"prior"`.
         max_bad_steps: so many non-finite steps in a row stop the training.
         intensity: scaling of raw pixels.
@@ -101,7 +102,7 @@ class ModelConfig:
     raters_per_step: int | None = None
     draws_per_step: int = 2
     mean_samples: int = 8
-    views: int = 4
+    views: int = 1
     diverse: str = "mixture"
     max_bad_steps: int = 20
     intensity: IntensityConfig = field(default_factory=IntensityConfig)

@@ -9,6 +9,8 @@ from keras_proseg.config.model import ModelConfig
 from keras_proseg.config.training import TRAIN_CHOICES, TrainConfig
 from keras_proseg.errors import ProSegError, UsageError
 
+MIRRORED_VIEWS = 4  # of a network that is trained with mirrored images
+
 # The released settings (arXiv 2512.00748 and its code) with its defects mended: a prior of N(0, I),
 # logits into the cross-entropy, a light image decoder, any number of raters and channels.
 PUBLISHED_MODEL: dict[str, Any] = {
@@ -75,8 +77,8 @@ def preset_configs(preset: str, **changes: Any) -> tuple[ModelConfig, TrainConfi
     model = of_model | {k: v for k, v in changes.items() if k in model_names}
     train = of_train | {k: v for k, v in changes.items() if k in train_names}
     train_config = TrainConfig(**{"preset": preset} | train)
-    if not train_config.augment:  # left and right may tell something
-        model.setdefault("views", 1)
+    if train_config.augment:  # else left and right may tell something
+        model.setdefault("views", MIRRORED_VIEWS)
     return ModelConfig(**model), train_config
 
 
@@ -93,6 +95,8 @@ def model_config(
     """
     given = to_dict(config) if isinstance(config, ModelConfig) else config
     base = dict(given or {}) | changes
+    if isinstance(raters, str):
+        raise UsageError(f"`raters` must be a sequence of names. Received: {raters!r}")
     if raters is not None:
         base["raters"] = tuple(str(r) for r in raters)
     if not base.get("raters"):
@@ -106,5 +110,12 @@ def model_config(
 
 def to_dict(config: Any) -> dict[str, Any]:
     """A configuration as plain JSON values."""
-    plain = asdict(config)
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in plain.items()}
+    return _plain(asdict(config))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _plain(each) for name, each in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [_plain(each) for each in value]
+    return value.item() if hasattr(value, "item") else value  # NumPy's numbers

@@ -1,3 +1,5 @@
+import json
+
 import keras
 import numpy as np
 import pytest
@@ -5,7 +7,7 @@ from on_backend import QUICK, Repeated
 from tiny_model import batch, tiny
 
 from keras_proseg import ModelConfig, ProSeg, UsageError
-from keras_proseg.config import TrainConfig, preset_configs
+from keras_proseg.config import TrainConfig, preset_configs, to_dict
 from keras_proseg.layers.unet import ConvBlock
 from keras_proseg.model import NETWORKS
 from keras_proseg.objective import ElboTerms, objective
@@ -272,3 +274,13 @@ def test_a_compiled_model_that_was_not_trained_is_saved_with_its_optimizer(tmp_p
     again = keras.models.load_model(tmp_path / "model.keras")
     assert len(again.optimizer.variables) == len(model.optimizer.variables) > 1
     assert not [w for w in recwarn if "optimizer" in str(w.message)]
+
+
+def test_numbers_of_numpy_are_numbers():
+    given = {"learning_rate": np.float32(0.5), "batch_size": np.int64(4), "width": np.int32(8)}
+    configs = preset_configs("default", **given, intensity={"mean": np.array([1.0]), "std": [2]})
+    model, training = (json.loads(json.dumps(to_dict(config))) for config in configs)
+    assert (training["learning_rate"], training["batch_size"], model["width"]) == (0.5, 4, 8)
+    assert (model["intensity"]["mean"], model["intensity"]["std"]) == ([1.0], [2])
+    with pytest.raises(UsageError, match="`raters` must be a sequence of names. Received: 'ann'"):
+        ProSeg(raters="ann")

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from tiny_model import batch, tiny
 
-from keras_proseg import UsageError
+from keras_proseg import ProSeg, UsageError
 from keras_proseg.config import preset_configs
 from keras_proseg.sampling import passes
 from keras_proseg.sampling.views import among_views, mirrored
@@ -124,6 +124,7 @@ def test_where_training_does_not_mirror_answers_do_not():
     assert preset_configs("default", augment=False)[0].views == 1
     assert preset_configs("default", augment=False, views=2)[0].views == 2
     assert preset_configs("published")[0].views == 1
+    assert ProSeg(raters=["ann"]).settings.views == 1  # whose `fit` mirrors nothing
 
 
 def test_other_numbers_of_views_are_refused():
