@@ -82,14 +82,15 @@ def _fitted(model: Any, dataset: Dataset, config: NewRaterConfig) -> np.ndarray:
 
     from keras_proseg.data.pipeline import BatchReader, training_batches
 
-    alone = _alone(model, dataset.raters)
+    alone = _alone(model, dataset.raters, config.seed)
     rate = keras.optimizers.schedules.CosineDecay(config.learning_rate, config.steps)
     alone.compile(keras.optimizers.Adam(rate))
     train = TrainConfig(
         batch_size=config.batch_size, seed=config.seed, rotation="quarter", zoom=0.0
     )
-    batches = training_batches(BatchReader(dataset, train), 0, config.augment)
-    keras.utils.set_random_seed(config.seed)
+    mirrored = model.settings.views > 1
+    augmented = mirrored if config.augment is None else config.augment
+    batches = training_batches(BatchReader(dataset, train), 0, augmented)
     with counting_bar(config.steps, 0, "Learning the rater") as advance:
         bar = keras.callbacks.LambdaCallback(on_train_batch_end=lambda *_, **__: advance())
         options = {"steps_per_epoch": config.steps, "shuffle": False, "verbose": 0}
@@ -97,12 +98,12 @@ def _fitted(model: Any, dataset: Dataset, config: NewRaterConfig) -> np.ndarray:
     return keras.ops.convert_to_numpy(alone.preference.concentration)
 
 
-def _alone(model: Any, raters: tuple[str, ...]) -> Any:
+def _alone(model: Any, raters: tuple[str, ...], seed: int) -> Any:
     """The model's networks, frozen, for one rater who starts in the middle of all others."""
     from keras import ops
 
     only = {"rater_weight": 0.0, "image_weight": 0.0, "image_decoder": "none"}
-    alone = _with_raters(model, raters, **only)
+    alone = _with_raters(model, raters, seed, **only)
     start = ops.mean(model.preference.concentration, axis=0, keepdims=True)
     alone.preference.concentration.assign(start)
     for name in ("backbone", "classifier", "ambiguity", "mask_decoder"):
@@ -112,7 +113,7 @@ def _alone(model: Any, raters: tuple[str, ...]) -> Any:
 
 def _joined(model: Any, rater: str, concentration: np.ndarray) -> Any:
     """`model` with one rater more, of raw concentrations (1, T)."""
-    new = _with_raters(model, (*model.raters, rater))
+    new = _with_raters(model, (*model.raters, rater), model.seed)
     old = model.preference.get_weights()[0]
     new.preference.set_weights([np.concatenate([old, concentration])])
     *hidden, kernel, bias = model.classifier.get_weights()
@@ -123,13 +124,13 @@ def _joined(model: Any, rater: str, concentration: np.ndarray) -> Any:
     return new
 
 
-def _with_raters(model: Any, raters: tuple[str, ...], **changes: Any) -> Any:
+def _with_raters(model: Any, raters: tuple[str, ...], seed: int, **changes: Any) -> Any:
     """A model of other raters with the networks that all raters share."""
     from keras_proseg.model import ProSeg
 
     settings = to_dict(model.settings) | {"preference_size": model.settings.tau_size}
     config = ModelConfig(**(settings | {"raters": raters} | changes))
-    new = ProSeg(config=config, seed=model.seed, load_encoder=False)
+    new = ProSeg(config=config, seed=seed, load_encoder=False)
     for name in SHARED:
         theirs, ours = getattr(model, name), getattr(new, name)
         if theirs is not None and ours is not None:

@@ -10,7 +10,8 @@ from tiny_data import tiny_arrays
 from tiny_model import batch, tiny
 
 from keras_proseg import ProSegError, UsageError, add_rater, load
-from keras_proseg.new_rater import SHARED
+from keras_proseg.data import pipeline
+from keras_proseg.new_rater import SHARED, _alone
 from keras_proseg.run_rater import add_rater_to_run
 from keras_proseg.runs import Run
 from keras_proseg.training import resume
@@ -142,3 +143,27 @@ def test_a_rater_without_masks_to_learn_from_is_refused(tiny_run, tmp_path):
     done = run(*command, tmp_path)
     assert done.exit_code == 2
     assert "`--out` must be a new or empty folder" in done.output
+
+
+@pytest.mark.parametrize(
+    ("views", "augment", "expected"), [(1, None, False), (2, None, True), (2, False, False)]
+)
+def test_a_rater_is_learnt_from_images_as_the_network_knows_them(
+    views, augment, expected, monkeypatch
+):
+    asked = []
+    batches = pipeline.training_batches
+    monkeypatch.setattr(
+        pipeline, "training_batches",
+        lambda reader, first, augmented: asked.append(augmented) or batches(reader, first, False),
+    )  # fmt: skip
+    images, masks = batch(2)["image"], np.ones((2, 32, 32), "uint8")
+    before = np.random.get_state()[1].copy()
+    add_rater(tiny(views=views), "dan", images, masks, steps=1, batch_size=2, augment=augment)
+    assert asked == [expected]
+    np.testing.assert_array_equal(np.random.get_state()[1], before)  # the caller's own
+
+
+def test_the_seed_of_a_new_rater_is_that_of_its_latents():
+    for seed in (0, 5):
+        assert _alone(tiny(), ("dan",), seed).seed == seed

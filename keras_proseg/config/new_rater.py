@@ -13,14 +13,15 @@ class NewRaterConfig:
         steps: optimiser steps.
         batch_size: images per step.
         learning_rate: of q(tau|r), at its peak; a cosine takes it to 0.
-        augment: flips, quarter turns, intensity.
+        augment: flips, quarter turns, intensity; by default where the model's answers are of
+            mirrored views, as one trained without them has never seen any.
         seed: of order, augmentation and latents.
     """
 
     steps: int = 200
     batch_size: int = 6
     learning_rate: float = 0.1
-    augment: bool = True
+    augment: bool | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
