@@ -47,6 +47,14 @@ class Fitting(TrainStep):
         """Optimiser steps so far, skipped ones too; kept in saved files."""
         return int(ops.convert_to_numpy(self.steps_seen))
 
+    @property
+    def scales_loss(self: Any) -> bool:
+        """Whether the optimizer is to see steps that are not finite, to scale the loss by less.
+
+        It skips them itself.
+        """
+        return isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer)
+
     def count_step(self: Any, good: Any) -> None:
         """Counts one step, and whether it was skipped because it was not finite."""
         bad = 1 - ops.cast(good, "int32")

@@ -33,7 +33,6 @@ class MaskDecoder(keras.layers.Layer):
             self.film and config.decoder_features and self.z_factor > 1 and SAVES_PASSES
         )
         self.from_z = dense(self.width, use_bias=not config.decoder_features)
-        # FiLM reads centred tau through a wide start: raters differ from the first step on.
         self.from_tau = dense(self.width * (2 if self.film else 1))
         self.hidden = dense(self.width, activation="relu")
         self.out = dense(config.num_classes * factor * factor)

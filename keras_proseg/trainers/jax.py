@@ -22,8 +22,9 @@ class TrainStep:
         for gradient in gradients:
             good &= jnp.isfinite(gradient).all()
         moved = self.optimizer.stateless_apply(optimizer, gradients, trainable)
+        done = good | self.scales_loss
         trainable, optimizer = jax.tree.map(
-            lambda new, old: jnp.where(good, new, old), moved, (trainable, optimizer)
+            lambda new, old: jnp.where(done, new, old), moved, (trainable, optimizer)
         )
         logs, other, metrics = self._recorded(other, metrics, terms, loss, good)
         return logs, (trainable, other, optimizer, metrics)

@@ -68,14 +68,15 @@ class TrainStep:
         replica, count = self.replica()
         if count == 1:
             good = _finite(loss, gradients)
-            tf.cond(good, lambda: self._apply(gradients), lambda: tf.constant(0))
+            done = good | self.scales_loss
+            tf.cond(done, lambda: self._apply(gradients), lambda: tf.constant(0))
             return good
         context = tf.distribute.get_replica_context()
         loss, *gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, [loss, *gradients])
         good = _finite(loss, gradients)
         # The optimizer clips on each replica and adds up then: one of them brings it all.
         brought = [tf.where(replica == 0, g, tf.zeros_like(g)) for g in gradients]
-        context.merge_call(self._apply_everywhere, args=(good, brought))
+        context.merge_call(self._apply_everywhere, args=(good | self.scales_loss, brought))
         return good
 
     def _apply_everywhere(self: Any, strategy: Any, good: Any, gradients: Any) -> None:

@@ -22,7 +22,7 @@ class TrainStep:
             good = bool(torch.isfinite(loss)) and all(
                 bool(torch.isfinite(gradient).all()) for gradient in gradients
             )
-            if good:
+            if good or self.scales_loss:
                 self.optimizer.apply(gradients, weights)
             self.count_step(good)
             return self.record(terms, loss, good)

@@ -272,3 +272,29 @@ def test_every_image_counts_alike_in_an_evaluation_whatever_its_batch():
     together = model.evaluate(data, batch_size=2, verbose=0, return_dict=True)["loss"]
     assert together == pytest.approx((2 * two + one) / 3, rel=1e-4)
     assert abs(one / two - 1) > 1e-3
+
+
+@pytest.mark.backend
+def test_a_loss_scaled_too_far_is_scaled_by_less():
+    model = tiny(nll_weight=1e4)
+    scaled = keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam(1e-3), initial_scale=1e38)
+    model.compile(scaled, run_eagerly=True)
+    model.train_on_batch(batch(2))
+    assert (int(model.steps_skipped), int(model.steps_seen)) == (1, 1)
+    assert float(scaled.dynamic_scale) < 1e38
+
+
+def test_batches_that_do_not_say_their_axes_are_one_line():
+    import tensorflow as tf
+
+    def without_shape(column):
+        column = tf.convert_to_tensor(column)
+        return tf.numpy_function(lambda values: values, [column], column.dtype)
+
+    data = tf.data.Dataset.from_tensors(batch(2))
+    data = data.map(lambda given: {name: without_shape(each) for name, each in given.items()})
+    model = tiny()
+    model.compile("sgd")
+    text = r"annotated must be of known axes \(`set_shape`\). Received: an unknown shape"
+    with pytest.raises(ProSegError, match=text):
+        model.fit(data, verbose=0)
