@@ -45,14 +45,16 @@ def grid_of(encoded: Any) -> Any:
 
 
 def paired(noise: Any) -> Any:
-    """`noise` (M, ...) with its first half negated in place of its second.
+    """`noise` (M, ...) with its first half negated in place of its second, of mean square 1.
 
-    What noise changes in proportion cancels in a mean over such pairs (antithetic variates), so
-    that a few draws do for many.
+    What noise changes in proportion cancels in a mean over such pairs (antithetic variates), and
+    in a variance over them it has its part to expect: so a few draws do for many. Of every image
+    alike, they would err alike, too.
     """
     count = ops.shape(noise)[0]
     half = (count + 1) // 2
-    return ops.concatenate([noise[:half], -noise[: count - half]], axis=0)
+    pairs = ops.concatenate([noise[:half], -noise[: count - half]], axis=0)
+    return pairs / ops.sqrt(ops.mean(ops.square(pairs), axis=0, keepdims=True))
 
 
 def key_of(seed: int, use: int) -> Any:

@@ -96,6 +96,7 @@ def paired_draws(model, image, rater):
         shape = (3, *heads.shape[2:4], model.settings.ambiguity_size)
         noise = np.array(keras.ops.convert_to_numpy(standard_normal(shape, key_of(752, 1))))
         noise[2] = -noise[0]
+        noise /= np.sqrt(np.square(noise).mean(axis=0))
         z = model.ambiguity.answering_z(heads).sample(noise[None, draw : draw + 1])
         logits = model.decode(image, features, z, tau[:, draw : draw + 1])
         draws.append(keras.ops.convert_to_numpy(keras.ops.sigmoid(logits))[:, :, :, ::step])
@@ -108,8 +109,11 @@ def test_what_noise_changes_in_proportion_cancels_in_pairs():
     for count in (1, 2, 7):
         pairs = keras.ops.convert_to_numpy(paired(noise[:count]))
         half = (count + 1) // 2
-        np.testing.assert_array_equal(pairs[:half], noise[:half])
-        np.testing.assert_array_equal(pairs[half:], -noise[: count - half])
+        np.testing.assert_array_equal(pairs[half:], -pairs[: count - half])
+        np.testing.assert_allclose(np.square(pairs).mean(axis=0), 1, rtol=1e-5)
+        factor = noise[:half] / pairs[:half]
+        np.testing.assert_allclose(factor, factor[:1] * np.ones_like(factor), rtol=1e-5)
+        assert (factor > 0).all()
 
 
 @pytest.mark.backend
