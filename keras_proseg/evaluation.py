@@ -39,7 +39,7 @@ def evaluate(
         seed: of the samples.
         progress: show a bar.
         volumes: score a volume of several slices as one case, its masks stacked; S samples of it
-            are held in memory. LIDC's cases are slices by convention, always.
+            are held in memory. LIDC's cases and those of ranked raters are slices, always.
 
     Returns:
         The summary (plain numbers under the names of the metrics, `<name>_ci` intervals,

@@ -9,8 +9,13 @@ from keras_proseg.metrics import structure_metrics
 
 
 def cases_of(dataset: Dataset, volumes: bool) -> list[list[int]]:
-    """The rows of each case: one, or the slices of a volume."""
-    if not volumes or dataset.places is None or dataset.image_kind == "ct":
+    """The rows of each case: one, or the slices of a volume.
+
+    LIDC's cases are slices, and so are those of raters ranked slice by slice: one rank's masks
+    stacked are a volume that nobody drew.
+    """
+    ranked = dataset.rater_order == "area"
+    if not volumes or dataset.places is None or dataset.image_kind == "ct" or ranked:
         return [[row] for row in range(len(dataset))]
     cases: dict[Any, list[int]] = {}
     for row, place in enumerate(dataset.places):

@@ -36,7 +36,8 @@ class Dataset:
         patients: (N,) strings; cases of one group never straddle a split.
         group_by: what `patients` holds: `"patient_ids"`, `"image_ids"` or `"case_ids"`.
         spacing: (N, 2) pixel spacing in mm (rows, columns), or None.
-        rater_order: the source's default order: `"area"` if its raters are anonymous slots.
+        rater_order: the source's default order: `"area"` if its raters are anonymous slots, or
+            are ranked already.
         places: (N,) of `Place`, where each case lies in the users' files, or None.
         split: (N,) of `"train"`, `"val"`, `"test"`, or None.
         source: where the cases come from, as given by the user.
@@ -165,6 +166,7 @@ def rank_by_area(dataset: Dataset) -> Dataset:
         masks=masks,
         annotated=np.take_along_axis(dataset.annotated, order, axis=1),
         raters=tuple(f"rank{k + 1}" for k in range(len(dataset.raters))),
+        rater_order="area",
     )
 
 

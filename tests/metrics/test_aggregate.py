@@ -212,3 +212,9 @@ def test_bad_structures_are_named(arguments, message):
 def test_bad_rows_are_named(arguments, message):
     with pytest.raises(ProSegError, match=message):
         summarise(*arguments)
+
+
+def test_ece_of_a_structure_that_never_occurs_is_left_out():
+    one = np.ones(1, bool)
+    bins = [[calibration.ece_bins(0.5 * one, 1.0 * one, one), NO_BINS[0]] for _ in range(2)]
+    assert summarise(rows_of("ece", [0.5, 0.5]), "ab", bins)["ece"] == 0.5
