@@ -56,7 +56,8 @@ def visible(folder: Path, *patterns: str) -> list[Path]:
 
     Args:
         folder: an existing one.
-        patterns: of the paths below it; by default of all that lies in it.
+        patterns: of the paths below it, in lower case and for any; by default of all that lies
+            in it.
 
     Raises:
         ProSegError: a name is not UTF-8.
@@ -64,7 +65,9 @@ def visible(folder: Path, *patterns: str) -> list[Path]:
     """
     patterns = patterns or ("*",)
     found = _below(folder, max(pattern.count("/") for pattern in patterns))
-    shown = [path for path in found if any(path.match(pattern) for pattern in patterns)]
+    shown = [
+        path for path in found if any(Path(str(path).lower()).match(each) for each in patterns)
+    ]
     shown.sort(key=lambda path: natural(plain_name(str(path))))
     for path in shown:
         check_name(path)

@@ -1,12 +1,15 @@
 """What else may lie in a folder: hidden files, other kinds, names that nobody can read."""
 
 import os
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 import source_files as files
 from dicom_files import write_series
+from PIL import Image
 from test_cli import run
 
 from keras_proseg.data.findings import DataError, Findings
@@ -139,3 +142,34 @@ def test_a_folder_that_cannot_be_listed_is_not_passed_over(pattern, tmp_path, mo
     folder = tmp_path if "/" in pattern else tmp_path / "closed"
     with pytest.raises(PermissionError, match="closed"):
         visible(folder, pattern)
+
+
+def test_folders_that_hold_no_case_are_noted(root):
+    (root / "case8" / "study").mkdir(parents=True)
+    (root / "_case9").mkdir()
+    notes = [str(item) for item in verify_source(str(root))[0].items]
+    assert any(f"{root / 'case8'}: a folder without image or mask" in note for note in notes)
+    assert any(f"{root / '_case9'}: a folder that is passed over" in note for note in notes)
+
+
+def test_suffixes_are_known_in_either_case(tmp_path):
+    files.write_hdf5(tmp_path, files.cases(6))
+    for path in list(tmp_path.glob("training_2d/*.h5")):
+        path.rename(path.with_suffix(".H5"))
+    assert len(read_dataset(str(tmp_path))) == 6
+
+
+def test_colours_of_16_bits_are_refused(root):
+    """Pillow would keep the upper 8 of them without a word."""
+    header = struct.pack(">IIBBBBB", 32, 32, 16, 2, 0, 0, 0)
+    rows = zlib.compress(bytes(32 * (1 + 32 * 6)))
+    path = root / "case0" / "image.png"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(part)) + kind + part + struct.pack(">I", zlib.crc32(kind + part))
+        for kind, part in ((b"IHDR", header), (b"IDAT", rows), (b"IEND", b""))
+    ))  # fmt: skip
+    text = "must be of 8 bits, or of 16 and one channel. Received: 16 bits in colour"
+    with pytest.raises(DataError, match=text):
+        read_dataset(str(root))
+    Image.fromarray(np.full((32, 32), 60_000, np.uint16)).save(path)
+    assert "16 bits" not in " ".join(errors(root))

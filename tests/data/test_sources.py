@@ -183,7 +183,7 @@ def test_hdf5_volumes_of_which_the_shortest_side_differs_are_refused(content, tm
 def test_a_folder_of_pickles(content, tmp_path):
     items = list(content.items())
     files.write_pickle(tmp_path / "one.pickle", dict(items[:2]))
-    files.write_pickle(tmp_path / "two.pkl", dict(items[4:]))
+    files.write_pickle(tmp_path / "two.PKL", dict(items[4:]))
     assert len(read_dataset(str(tmp_path))) == 4
 
 
@@ -433,6 +433,14 @@ def test_slices_of_a_ct_are_cases_of_their_own():
     assert cases_of(replace(dataset, image_kind="ct"), True) == [[0], [1], [2], [3]]
 
 
+def test_slices_of_ranked_raters_are_cases_of_their_own(content, tmp_path):
+    """Ranks are of a slice: those of a volume would be masks that nobody drew."""
+    path = str(files.write_manifest(tmp_path, content, volume=3))
+    assert len(cases_of(read_dataset(path), True)) == 6
+    ranked = read_dataset(path, DataConfig(rater_order="area"))
+    assert cases_of(ranked, True) == [[row] for row in range(18)]
+
+
 def test_columns_of_a_manifest_are_read_whatever_their_case_and_each_once(tmp_path):
     path = files.write_manifest(tmp_path, files.cases())
     header, rest = path.read_text().split("\n", 1)
@@ -445,3 +453,29 @@ def test_columns_of_a_manifest_are_read_whatever_their_case_and_each_once(tmp_pa
     path.write_text("\n".join([f"{header},Site", *lines]))
     notes = verify_source(str(path))[0].items
     assert any("a column site that is not read" in item.what for item in notes)
+
+
+def test_a_manifest_may_have_a_column_without_a_name(tmp_path):
+    path = files.write_manifest(tmp_path, files.cases())
+    expected = read_dataset(str(path))
+    lines = path.read_text().splitlines()
+    for numbered in (
+        [f"{number or ''},{line}" for number, line in enumerate(lines)],  # as pandas writes them
+        [f"{line}," for line in lines],
+    ):
+        path.write_text("\n".join(numbered))
+        found = read_dataset(str(path))
+        assert found.fingerprint() == expected.fingerprint()
+    path.write_text("\n".join([lines[0], f"{lines[1]},x"]))
+    with pytest.raises(DataError, match="more or fewer fields than columns"):
+        read_dataset(str(path))
+
+
+def test_small_masks_survive_a_coarser_scale(tmp_path):
+    image, (mask, *_) = np.zeros((32, 32), np.float32), np.zeros((3, 32, 32), np.uint8)
+    mask[8:11, 8:11] = 1  # a pixel of the new scale, in none of whose averages it is half
+    content = {f"case{k}": (image, {"ann": mask, "bob": mask}) for k in range(3)}
+    path = files.write_manifest(tmp_path, content)
+    dataset = read_dataset(str(path), DataConfig(spacing=2.0, fit="pad"))
+    assert dataset.images.shape[1] == 10
+    assert dataset.masks.any(axis=(2, 3, 4)).all()

@@ -72,7 +72,11 @@ def has_layout(root: Path) -> bool:
 
 
 def _subfolders(folder: Path, findings: Findings) -> list[Path]:
-    found = [path for path in visible(folder) if path.name[0] != "_"]
+    found = visible(folder)
+    for path in found:
+        if path.name[0] == "_" and path.is_dir():
+            findings.note("a folder that is passed over", "rename it if it is a case", path)
+    found = [path for path in found if path.name[0] != "_"]
     for path in found:
         if not path.exists():
             findings.add("a link that leads nowhere", "mend or remove it", path)
@@ -92,6 +96,8 @@ def _case_rows(folder: Path, case: str, split: str | None, findings: Findings) -
     if not images:
         if masks:
             findings.add("masks without an image", f"expected {LAYOUT}", folder)
+        elif not named:
+            findings.note("a folder without image or mask", f"expected {LAYOUT}", folder)
         return []
     if len(images) > 1 and any(not path.name.startswith("image-") for path in images):
         text = f"more than one image: {', '.join(p.name for p in images)}"

@@ -28,8 +28,10 @@ def read_manifest(path: str | Path, findings: Findings) -> tuple[list[Row], str]
     path = Path(path)
     try:
         with path.open(newline="", encoding="utf-8-sig") as handle:
-            reader = csv.DictReader(handle, restkey="", strict=True)
-            lines = [(reader.line_num, {_name(k): v for k, v in line.items()}) for line in reader]
+            reader = csv.DictReader(handle, strict=True)
+            lines = [
+                (reader.line_num, {k and _name(k): v for k, v in line.items()}) for line in reader
+            ]
             names = [_name(name) for name in reader.fieldnames or []]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         findings.add(f"no CSV in UTF-8 ({error})", "save it as comma-separated UTF-8 text")
@@ -45,7 +47,7 @@ def _check_columns(names: list[str], any_rows: bool, findings: Findings) -> bool
     """Whether the columns `names` can be read as a manifest's."""
     wanted = f"columns {', '.join(REQUIRED)}, optionally {', '.join(OPTIONAL)}"
     missing = [name for name in REQUIRED if name not in names]
-    twice = sorted({name for name in names if names.count(name) > 1})
+    twice = sorted({name for name in names if name and names.count(name) > 1})
     if missing or not any_rows:
         text = f"no column {', '.join(missing)}" if missing else "no rows"
         findings.add(text, f"{wanted}; one row per annotation")
@@ -57,13 +59,13 @@ def _check_columns(names: list[str], any_rows: bool, findings: Findings) -> bool
     return not (missing or twice) and any_rows
 
 
-def _name(column: str | None) -> str:
-    return (column or "").strip().lower()
+def _name(column: str) -> str:
+    return column.strip().lower()
 
 
 def _row(number: int, line: dict, path: Path, findings: Findings) -> Row | None:
     where = f"{path}, row {number}"
-    if "" in line or None in line.values():
+    if None in line or None in line.values():
         findings.add("more or fewer fields than columns", "quote names with commas", where)
         return None
     cells = {name: str(value).strip() for name, value in line.items()}

@@ -120,6 +120,10 @@ def _read_npy(path: Path) -> Pixels:
 def _read_png(path: Path) -> Pixels:
     from PIL import Image
 
+    with path.open("rb") as handle:
+        depth, colour = handle.read(26).ljust(26, b"\0")[24:]  # of the header, which comes first
+    good = depth <= 8 or colour == 0  # else Pillow keeps the upper 8 bits without a word
+    require(good, str(path), "of 8 bits, or of 16 and one channel", f"{depth} bits in colour")
     with Image.open(path, formats=["PNG"]) as picture:
         coloured = picture.convert("RGB") if picture.mode == "P" else picture
         return Pixels(path, ".png", np.asarray(coloured))
