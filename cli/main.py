@@ -39,6 +39,8 @@ class Door(click.Group):
             _fail(f"Names must be whole UTF-8 to be stored. Received: {until!r}", 1)
         except MemoryError:
             _fail("The data must fit in memory. Received: not enough memory", 1)
+        except BrokenPipeError:  # `| head`, of which click knows
+            raise
         except OSError as error:
             _fail(f"Files must be readable and writable. Received: {error}", 1)
 

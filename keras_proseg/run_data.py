@@ -1,5 +1,6 @@
 """The data of a run, and other data seen as what the run was trained on."""
 
+import warnings
 from dataclasses import replace
 from typing import Any
 
@@ -29,6 +30,9 @@ def cases_of_run(run: Run, data: str | None, split: str) -> Dataset:
     config = _settings_for(run, data)
     dataset = read_dataset(data or run.source, config)
     check_names(run, dataset)
+    if data is not None and split != "all" and dataset.split is None:
+        text = f"{data} names no split, so that one is drawn: {run.path} may know its patients."
+        warnings.warn(text, stacklevel=2)
     if data is None or split != "all":  # other data may have too few patients to be split
         dataset = split_dataset(dataset, config.seed)
     if data is None:

@@ -47,6 +47,9 @@ def add_rater_to_run(
     dataset = cases_of_rater(source, data, rater)
     for line in note_lines(dataset.notes):
         log(line)
+    if dataset.split is None:
+        log(f"NOTE: {data} names no split: all cases of {rater} are learnt from, patients of the")
+        log("      run's val and test among them if they are there. Score it on others.")
     warn_of_other_intensities(source, dataset.images, data)
     model = source.load_model("best")
     column = dataset.raters.index(rater)

@@ -21,7 +21,7 @@ from keras_proseg.data.fit import at_scale
 from keras_proseg.data.lazy import channel_moments
 from keras_proseg.data.sources import as_asked, load_dataset
 from keras_proseg.data.split import split_dataset, split_rows, unlearnt_raters
-from keras_proseg.errors import UsageError
+from keras_proseg.errors import UsageError, require
 from keras_proseg.imagenet import package_file
 from keras_proseg.intensities import intensities_of
 from keras_proseg.run_data import check_data
@@ -63,8 +63,9 @@ def train(
         package_file()  # before anything is read or written
     dataset = _dataset(data, train_config)
     train_config = at_scale(train_config, dataset.notes)
+    sides = set(() if dataset.split is None else dataset.split.tolist())
     for side in ("train", "val"):
-        split_rows(dataset, side)
+        require(side in sides, dataset.source, "of cases in train and in val", f"none in {side}")
     run = Run.create(out, dataset.source)
     model_config = fit_config(model_config, dataset, train_config)
     try:

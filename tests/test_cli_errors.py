@@ -2,6 +2,8 @@
 
 import errno
 import os
+import subprocess
+import sys
 import warnings
 
 import numpy as np
@@ -91,3 +93,12 @@ def test_names_that_are_no_text_and_must_be_stored_are_refused(tmp_path):
     assert error.startswith("Error: ")
     assert "must be a name in UTF-8. Received: b'" in error
     assert not (tmp_path / "out").exists()
+
+
+def test_a_reader_that_goes_away_is_no_error(tiny_npz):
+    command = [sys.executable, "-m", "keras_proseg_cli.main", "data", "verify", str(tiny_npz)]
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, check=False)
+    os.close(writer)
+    assert done.stderr == b""

@@ -7,8 +7,10 @@ import pytest
 from tiny_data import tiny_arrays
 
 from keras_proseg import Dataset, ProSegError, UsageError, evaluate, memory
+from keras_proseg.config import NewRaterConfig
 from keras_proseg.evaluation import evaluate_run
 from keras_proseg.files import read_json, write_json
+from keras_proseg.run_rater import add_rater_to_run
 from keras_proseg.runs import Run
 from keras_proseg.training import resume
 
@@ -98,3 +100,16 @@ def test_other_data_are_seen_as_the_runs_own(tiny_run, tiny_npz, tmp_path, monke
     ((source, seen),) = asked
     assert source == str(tiny_npz)
     assert (seen.rater_order, seen.window_center, seen.limit) == ("area", None, None)
+
+
+def test_other_data_of_which_a_split_is_drawn_are_told_to_be_known_perhaps(tiny_run, tmp_path):
+    columns = {"patient_ids": np.arange(6), "rater_ids": ["ann", "bob", "cy"]}
+    np.savez(tmp_path / "six.npz", **tiny_arrays(6), **columns)
+    given = (tiny_run.path, str(tmp_path / "six.npz"))
+    with pytest.warns(UserWarning, match="six.npz names no split, .* may know its patients"):
+        evaluate_run(*given, split="test", num_samples=2)
+    lines, config = [], NewRaterConfig(steps=1, batch_size=2)
+    np.savez(tmp_path / "dee.npz", **tiny_arrays(6), rater_ids=["dee", "eve", "fay"])
+    add_rater_to_run(tiny_run.path, str(tmp_path / "dee.npz"), "dee", tmp_path / "new", config,
+                     lines.append)  # fmt: skip
+    assert any("dee.npz names no split: all cases of dee are learnt from" in line for line in lines)

@@ -199,7 +199,7 @@ def test_a_killed_run_ends_like_one_never_stopped(tiny_npz, tmp_path, monkeypatc
 def test_data_without_a_side_is_refused_before_the_run_is_made(tmp_path):
     sides = np.array(["train"] * 5 + ["test"])
     dataset = Dataset.from_arrays(**tiny_arrays(6), split=sides)
-    with pytest.raises(UsageError, match="one that the data has: test, train. Received: val"):
+    with pytest.raises(ProSegError, match="of cases in train and in val. Received: none in val"):
         train(dataset, tmp_path / "run", lambda line: None, steps=1)
     assert not (tmp_path / "run").exists()
 
