@@ -5,6 +5,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import highdicom
 import nibabel
@@ -16,16 +17,20 @@ from PIL import Image
 from test_cli import run
 from tiny_model import tiny
 
+from keras_proseg import Dataset, load
 from keras_proseg.config import DataConfig
 from keras_proseg.data.formats import dicom_series
 from keras_proseg.data.formats.dicom_series import read_slice
 from keras_proseg.data.places import Place, Volume
 from keras_proseg.data.sources import read_dataset
 from keras_proseg.errors import ProSegError, UsageError
+from keras_proseg.files import read_json, write_json
 from keras_proseg.outputs import dicom_seg
 from keras_proseg.outputs.masks import save_masks
 from keras_proseg.outputs.sample_file import sample_file
 from keras_proseg.outputs.writers import plain_names
+from keras_proseg.run_data import cases_of_run
+from keras_proseg.runs import Run
 
 
 @pytest.fixture(scope="module")
@@ -353,9 +358,50 @@ def test_what_a_segmentation_needs(tmp_path, monkeypatch):
 def test_evaluate_command_saves_masks(tiny_run, tiny_npz, tmp_path):
     done = run(
         "evaluate", tiny_run.path, "--num-samples", 2, "--save-masks", tmp_path / "masks",
+        "--split", "train",
     )  # fmt: skip
     assert done.exit_code == 0, done.output
-    assert (tmp_path / "masks" / "masks.npz").is_file()
+    dataset = cases_of_run(tiny_run, None, "train")
+    assert len(dataset) > 16  # of which the masks are worked out at once
+    stored = np.load(tmp_path / "masks" / "masks.npz")
+    assert stored["case_ids"].tolist() == dataset.case_ids.tolist()
+    np.testing.assert_array_equal(stored["masks"], predicted(load(tiny_run.path), dataset))
+
+
+def test_masks_of_two_crops_of_a_slice_are_united(tmp_path):
+    volume, places = Volume("a.png", ".png", (1, 32, 32), "a"), np.empty(2, object)
+    places[:] = [Place(volume, 0, (32, 32), (0, 0)), Place(volume, 0, (32, 32), (16, 16))]
+    images = np.random.default_rng(0).random((2, 16, 16, 1)).astype(np.float32)
+    dataset = Dataset.from_arrays(images, np.ones((2, 1, 16, 16), np.uint8), places=places)
+    # What a threshold would draw.
+    model = SimpleNamespace(raters=["bob"], rater_moments=lambda images: (images[:, None], None))
+    save_masks(model, dataset, tmp_path / "out")
+    with Image.open(tmp_path / "out" / "a" / "mask-bob.png") as picture:
+        found = np.asarray(picture) > 0
+    np.testing.assert_array_equal([found[:16, :16], found[16:, 16:]], images[..., 0] > 0.5)
+
+
+def test_segments_of_several_structures_bear_their_names(tiny_run, series, tmp_path):
+    folder, units = series
+    model = tiny(num_classes=2, views=1)
+    named = Run(shutil.copytree(tiny_run.path, tmp_path / "run"))
+    named.save_model(model, "best")
+    config = read_json(named.config_file)
+    config["data"]["notes"] = {"structures": ["core", "rim"]}
+    config["model"]["num_classes"] = 2
+    write_json(named.config_file, config)
+    sample_file(named.path, folder, tmp_path / "out", "bob", 2, seed=2)
+    expected = model.sample(units[..., None], "bob", 2, 2) > 0.5
+    seg, found = segments(tmp_path / "out" / "masks.dcm", by_position(folder), False)
+    labels = [seg.get_segment_description(n).segment_label for n in seg.segment_numbers]
+    parts = ("sample001_core", "sample001_rim", "sample002_core", "sample002_rim")
+    assert labels == [f"rater bob, {part}" for part in parts]
+    for number, (s, k) in enumerate(np.ndindex(2, 2)):
+        np.testing.assert_array_equal(found[..., number], expected[:, s, ..., k])
+    Image.fromarray(np.zeros((32, 32), np.uint8)).save(tmp_path / "a.png")
+    written = sample_file(named.path, tmp_path / "a.png", tmp_path / "png", None, 2)
+    names = {path.stem for path in written if path.suffix == ".png"} - {"samples"}
+    assert names == {f"{kind}_{part}" for kind in ("masks", "probabilities") for part in parts}
 
 
 def test_reading_dicom_imports_no_backend():

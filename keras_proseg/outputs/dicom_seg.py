@@ -67,7 +67,7 @@ def _segmentation(
         warnings.simplefilter("ignore", UserWarning)  # of how the patient's name is written
         return highdicom.seg.Segmentation(
             source_images=source,
-            pixel_array=masks.astype(np.uint8),
+            pixel_array=masks.astype(np.uint8, copy=False),
             segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
             segment_descriptions=[_segment(n, label) for n, label in enumerate(labels, 1)],
             series_instance_uid=highdicom.UID(),

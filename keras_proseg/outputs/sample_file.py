@@ -1,6 +1,7 @@
 """One image file or DICOM series in, masks and probabilities of the same kind out.
 
-What is drawn goes to disk slice by slice, so that a whole CT needs the memory of a few slices.
+What is drawn goes to disk slice by slice, so that a whole CT needs the memory of a few slices; but
+a DICOM-SEG is made of all masks at once.
 """
 
 import math
@@ -21,9 +22,10 @@ from keras_proseg.errors import ProSegError
 from keras_proseg.files import atomic_folder, check_new_folder
 from keras_proseg.intensities import warn_of_other_intensities
 from keras_proseg.memory import images_at_once
-from keras_proseg.outputs.writers import write_nifti, write_png
+from keras_proseg.outputs.writers import plain_names, write_nifti, write_png
 from keras_proseg.pretrained import find_run
 from keras_proseg.progress import progress_bar
+from keras_proseg.run_data import names_of
 
 
 def sample_file(
@@ -71,11 +73,12 @@ def sample_file(
             raise type(error)(f"{image}: {error}") from error
         binary = ((p > 0.5).astype(np.uint8) for p in probabilities)
         masks = _stored(folder / "masks.npy", binary, len(images))
-        _write(folder, "probabilities", probabilities, source)
+        structures = names_of(found).get("structures")
+        _write(folder, "probabilities", probabilities, source, structures)
         if source.series is None:
-            _write(folder, "masks", masks, source)
+            _write(folder, "masks", masks, source, structures)
         else:
-            _write_dicom(folder, source.series, masks, rater)
+            _write_dicom(folder, source.series, masks, rater, structures)
         _picture(model, images, folder / "samples.png")
         names = sorted(path.name for path in folder.iterdir())
     return [out / name for name in names]
@@ -133,15 +136,18 @@ def _resized(values: np.ndarray, size: tuple[int, ...], axis: int) -> np.ndarray
     return np.moveaxis(resize(ahead, size), (0, 1), (axis, axis + 1))
 
 
-def _write(folder: Path, name: str, values: np.ndarray, source: ImageFile) -> None:
+def _write(
+    folder: Path, name: str, values: np.ndarray, source: ImageFile, structures: list[str] | None
+) -> None:
     """Writes (N, S, H, W, K) values, so far in `name`.npy, in the input's kind (npz of DICOM)."""
     if source.kind == ".npy":
         return
     if source.kind in (".npz", DICOM):
         np.savez_compressed(folder / f"{name}.npz", **{name: values})  # type: ignore[arg-type]
     else:
-        for s, k in np.ndindex(values.shape[1], values.shape[4]):
-            file = folder / f"{name}_{_label((s, k), values)}{source.kind}"
+        labels = plain_names(_labels(values, structures))
+        for label, (s, k) in zip(labels, np.ndindex(*values.shape[1::3]), strict=True):
+            file = folder / f"{name}_{label}{source.kind}"
             if source.kind == ".png":
                 write_png(file, values[0, s, :, :, k])
             else:
@@ -149,20 +155,26 @@ def _write(folder: Path, name: str, values: np.ndarray, source: ImageFile) -> No
     (folder / f"{name}.npy").unlink()
 
 
-def _write_dicom(folder: Path, series: Series, masks: np.ndarray, rater: Any) -> None:
+def _write_dicom(
+    folder: Path, series: Series, masks: np.ndarray, rater: Any, structures: list[str] | None
+) -> None:
     from keras_proseg.outputs.dicom_seg import write_segmentation
 
     who = "" if rater is None else f"rater {rater}, "
-    labels = [who + _label(where, masks) for where in np.ndindex(masks.shape[1], masks.shape[4])]
+    labels = [who + label for label in _labels(masks, structures)]
     segments = np.moveaxis(masks, 1, 3).reshape(len(masks), *masks.shape[2:4], -1)
     source = datasets(series, range(len(masks)))
     write_segmentation(folder / "masks.dcm", source, segments, labels)
     (folder / "masks.npy").unlink()
 
 
-def _label(where: tuple[int, ...], values: np.ndarray) -> str:
-    label = f"sample{where[0] + 1:03d}"
-    return label if values.shape[4] == 1 else f"{label}_class{where[1] + 1}"
+def _labels(values: np.ndarray, structures: list[str] | None) -> list[str]:
+    """Of each sample of each structure of (N, S, H, W, K), one after the other."""
+    samples = [f"sample{s + 1:03d}" for s in range(values.shape[1])]
+    if values.shape[4] == 1:
+        return samples
+    names = structures or [f"class{k + 1}" for k in range(values.shape[4])]
+    return [f"{sample}_{name}" for sample in samples for name in names]
 
 
 def _picture(model: Any, images: np.ndarray, path: Path) -> None:
