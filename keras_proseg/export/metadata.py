@@ -8,6 +8,7 @@ import numpy as np
 from keras_proseg.config import LEAST_CONCENTRATION, ExportConfig, IntensityConfig
 from keras_proseg.errors import ProSegError
 from keras_proseg.files import read_json, without_nan
+from keras_proseg.intensities import known_intensities
 from keras_proseg.pretrained import card_of
 from keras_proseg.runs import Run
 from keras_proseg.versions import versions
@@ -41,7 +42,7 @@ def describe(run: Run, model: Any, config: ExportConfig) -> dict[str, Any]:
             "channels": settings.image_channels,
             **_size(config),
             "layout": "(batch, height, width, channels), float32, raw intensities",
-            "intensity": intensity(settings.intensity),
+            "intensity": intensity(run, settings.intensity),
         },
         "latents": latents(model),
         "training": training(run, model),
@@ -56,10 +57,13 @@ def _size(config: ExportConfig) -> dict[str, int | None]:
     return {name: getattr(config, name) if fixed else None for name in ("height", "width")}
 
 
-def intensity(settings: IntensityConfig) -> dict[str, Any]:
-    """How the graph scales raw pixels, and the range it expects."""
+def intensity(run: Run, settings: IntensityConfig) -> dict[str, Any]:
+    """How the graph scales raw pixels, and the range of its training (older runs: it expects)."""
     fields = {name: getattr(settings, name) for name in INTENSITY_FIELDS[settings.mode]}
-    return {"mode": settings.mode, **fields, "range": expected_range(settings)}
+    several = isinstance(settings.mean, tuple)  # channels, which are known together only
+    known = None if several else known_intensities(run)
+    seen = [known.low[0], known.high[1]] if known else expected_range(settings)
+    return {"mode": settings.mode, **fields, "range": seen}
 
 
 def expected_range(settings: IntensityConfig) -> list[Any]:

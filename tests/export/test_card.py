@@ -56,8 +56,15 @@ def test_the_card_says_what_a_person_must_know(exported, tiny_run):
         ({"mode": "zscore", "mean": (10.0, 0.0), "std": (2.0, 1.0)}, [[4, -3], [16, 3]]),
     ],
 )
-def test_the_range_of_intensities(settings, expected):
-    assert intensity(IntensityConfig(**settings)) == settings | {"range": expected}
+def test_the_range_of_intensities(settings, expected, run):
+    seen = {"low": [-5, 20], "high": [90, 120], "contrast": [80, 100]}
+    channels = np.size(settings.get("mean", 0))
+    for known, asked in ((None, expected), (seen, [-5, 120] if channels == 1 else expected)):
+        data = run.section("data") | {"intensities": known}
+        model = {"intensity": settings, "image_channels": channels}
+        change(run.config_file, data=data, model=model)
+        found = intensity(run, IntensityConfig(**settings))
+        assert found == settings | {"range": asked}
 
 
 def test_the_card_tells_the_scaling_of_every_channel(run):

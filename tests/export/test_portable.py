@@ -90,6 +90,7 @@ def test_beside_the_graphs_lies_what_a_client_must_know(onnx_folder, tiny_model)
     concentration = np.array(known["tau_concentration"])
     mean = concentration / concentration.sum(axis=1, keepdims=True)
     np.testing.assert_allclose(mean, tiny_model.preference.q_tau().mean(), rtol=1e-5)
+    assert known["views"] == tiny_model.settings.views > 1
 
 
 def test_a_missing_converter_is_named(tiny_model, tmp_path, monkeypatch):
