@@ -69,7 +69,6 @@ setup(
     },
     entry_points={"console_scripts": ["keras-proseg = keras_proseg_cli.main:main"]},
     classifiers=[
-        "License :: OSI Approved :: Apache Software License",
         "Programming Language :: Python :: 3",
         "Programming Language :: Python :: 3.11",
         "Programming Language :: Python :: 3.12",
