@@ -8,6 +8,8 @@ import numpy as np
 
 from keras_proseg.config import TrainConfig, without_lidc
 from keras_proseg.data.dataset import Dataset
+from keras_proseg.data.findings import DataError, Finding
+from keras_proseg.data.fit import scale_of
 from keras_proseg.data.sources import read_dataset
 from keras_proseg.data.split import split_dataset, subset
 from keras_proseg.errors import ProSegError, UsageError
@@ -28,7 +30,7 @@ def cases_of_run(run: Run, data: str | None, split: str) -> Dataset:
             structures.
     """
     config = _settings_for(run, data)
-    dataset = read_dataset(data or run.source, config)
+    dataset = read_dataset(run.source, config) if data is None else _other(data, config)
     check_names(run, dataset)
     if data is not None and split != "all" and dataset.split is None:
         text = f"{data} names no split, so that one is drawn: {run.path} may know its patients."
@@ -52,7 +54,7 @@ def cases_of_rater(run: Run, data: str, rater: str) -> Dataset:
         UsageError: `data` knows no such rater, or no mask of theirs to learn from.
         ProSegError: `data` name other channels or structures.
     """
-    dataset = read_dataset(data, replace(_settings_for(run, data), rater_order="given"))
+    dataset = _other(data, replace(_settings_for(run, data), rater_order="given"))
     check_names(run, dataset)
     if rater not in dataset.raters:
         text = f"`rater` must be one of {', '.join(dataset.raters)}."
@@ -63,6 +65,19 @@ def cases_of_rater(run: Run, data: str, rater: str) -> Dataset:
     if not there.any():
         raise UsageError(f"`rater` must have masks in training cases. Received: {rater}, none")
     return dataset.take(np.flatnonzero(there))
+
+
+def _other(data: str, config: TrainConfig) -> Dataset:
+    """Other data by the settings of a run; they are brought to its scale by `data prepare` only."""
+    try:
+        return read_dataset(data, config)
+    except DataError as error:
+        if not any("--" in finding.remedy for finding in error.findings):
+            raise
+        scale = " ".join(f"--{name} {value}" for name, value in scale_of(config).items() if value)
+        what = f"the run was trained with {scale}, and its commands have no such options"
+        remedy = "`keras-proseg data prepare` does, and what it writes is data, too"
+        raise DataError([*error.findings, Finding(data, what, remedy)]) from error
 
 
 def check_data(run: Run, dataset: Dataset) -> None:

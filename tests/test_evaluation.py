@@ -4,10 +4,14 @@ import shutil
 
 import numpy as np
 import pytest
+import source_files as files
+from PIL import Image
 from tiny_data import tiny_arrays
 
 from keras_proseg import Dataset, ProSegError, UsageError, evaluate, memory
-from keras_proseg.config import NewRaterConfig
+from keras_proseg.config import DataConfig, NewRaterConfig
+from keras_proseg.data.prepared import write_prepared
+from keras_proseg.data.sources import read_dataset
 from keras_proseg.evaluation import evaluate_run
 from keras_proseg.files import read_json, write_json
 from keras_proseg.run_rater import add_rater_to_run
@@ -113,3 +117,17 @@ def test_other_data_of_which_a_split_is_drawn_are_told_to_be_known_perhaps(tiny_
     add_rater_to_run(tiny_run.path, str(tmp_path / "dee.npz"), "dee", tmp_path / "new", config,
                      lines.append)  # fmt: skip
     assert any("dee.npz names no split: all cases of dee are learnt from" in line for line in lines)
+
+
+def test_other_data_of_several_sizes_are_to_be_prepared(tiny_run, tmp_path):
+    root = files.write_png(tmp_path / "in", files.cases(2))
+    for path in (root / "case1").iterdir():
+        with Image.open(path) as picture:
+            larger = picture.resize((40, 40), Image.Resampling.NEAREST)
+        larger.save(path)
+    source = str(root)
+    text = "with --fit exact, and its commands have no such options -> `keras-proseg data prepare`"
+    with pytest.raises(ProSegError, match=text):
+        evaluate_run(tiny_run.path, source)
+    prepared = write_prepared(read_dataset(source, DataConfig(fit="pad")), tmp_path / "one")
+    assert evaluate_run(tiny_run.path, str(prepared[0]), num_samples=2)["num_cases"] == 2

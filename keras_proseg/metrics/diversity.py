@@ -23,8 +23,9 @@ def ged(cross: np.ndarray, samples: np.ndarray, annotations: np.ndarray) -> dict
 
     The V-statistic averages over all ordered pairs, self pairs included: never below 0, and on
     average smaller for larger S. The U-statistic leaves self pairs out of the two within terms: it
-    is comparable across S where the draws are independent, and may fall below 0. Raters that take
-    turns at the draws, as in `sample`, leave it too small by some 0.06 / S.
+    is comparable across S where the draws are independent, and may fall below 0. Where R raters
+    take turns at the draws, as in `sample`, it is too small by (R - 1) / (R (S - 1)) of what draws
+    of two raters are further apart than draws of one.
 
     Args:
         cross: (S, R) IoU of every sample with every annotation.
