@@ -109,7 +109,7 @@ def _sample(part: str) -> list[float]:
     model = ProSeg.from_pretrained("lidc") if shipped else ProSeg(config=own)
     rng = np.random.default_rng(0)
     size = 512 if part == "sample_512" else 128
-    images = rng.normal(size=(16 if part == "raters" else 1, size, size, 1)).astype("float32")
+    images = rng.normal(100, 40, (16 if part == "raters" else 1, size, size, 1)).astype("float32")
     count = {"raters": 4, "sample_512": 16}.get(part, 52)
     return repeat(lambda seed: model.sample(images, None, count, seed), 40)
 
