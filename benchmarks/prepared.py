@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from keras_proseg.data.dataset import Dataset
-from keras_proseg.data.prepared import load_prepared, write_prepared
+from keras_proseg.data.prepared import load_prepared
+from keras_proseg.data.preparing import write_prepared
 
 SIZE, RATERS, REPEATS = 128, 4, 7
 

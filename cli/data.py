@@ -41,7 +41,7 @@ def prepare(source: str, out: str, shards: int, **settings: Any) -> None:
     """Write SOURCE as one file that is read fast: memory-mapped, bit-packed, checksummed."""
     from keras_proseg.config import as_stored
     from keras_proseg.data.findings import note_lines
-    from keras_proseg.data.prepared import write_prepared
+    from keras_proseg.data.preparing import write_prepared
     from keras_proseg.data.sources import read_dataset
 
     dataset = read_dataset(source, as_stored(_config(settings)))

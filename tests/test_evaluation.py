@@ -10,7 +10,7 @@ from tiny_data import tiny_arrays
 
 from keras_proseg import Dataset, ProSegError, UsageError, evaluate, memory
 from keras_proseg.config import DataConfig, NewRaterConfig
-from keras_proseg.data.prepared import write_prepared
+from keras_proseg.data.preparing import write_prepared
 from keras_proseg.data.sources import read_dataset
 from keras_proseg.evaluation import evaluate_run
 from keras_proseg.files import read_json, write_json

@@ -9,7 +9,8 @@ from test_cli import run as command
 
 from keras_proseg.config import IntensityConfig, ModelConfig, NewRaterConfig, TrainConfig
 from keras_proseg.data.dataset import Dataset
-from keras_proseg.data.prepared import load_prepared, write_prepared
+from keras_proseg.data.prepared import load_prepared
+from keras_proseg.data.preparing import write_prepared
 from keras_proseg.errors import ProSegError, UsageError
 from keras_proseg.files import read_json, write_json
 from keras_proseg.intensities import (

@@ -3,59 +3,27 @@
 It is HDF5: `images` (N, H, W, C), `masks` (N, R, ceil(H W K / 8)), `annotated` (N, R) and `about`
 (JSON: names, groups, split, spacing, geometry). Any HDF5 reader opens it. The user block before it
 holds a mark and the checksum of all that follows, which is compared first, because HDF5 can loop
-forever on a damaged file.
+forever on a damaged file. It is read here and written by `preparing.py`.
 """
 
 import hashlib
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from keras_proseg.data.dataset import Dataset
-from keras_proseg.data.lazy import CHUNK, LazyRows, PackedMasks, pack_masks
-from keras_proseg.data.places import plain_places, read_places
+from keras_proseg.data.lazy import LazyRows, PackedMasks
+from keras_proseg.data.places import read_places
 from keras_proseg.data.records import plain_name
-from keras_proseg.errors import UsageError, reason_of, require
-from keras_proseg.files import atomic_file, atomic_folder, check_new_folder
+from keras_proseg.errors import require
 
 MARK = b"keras_proseg prepared data 1\n"
 USER_BLOCK = 512  # bytes, the least that HDF5 allows
 ARRAYS = ("images", "masks", "annotated", "about")
 PLAIN = ("raters", "group_by", "source", "image_kind", "dropped", "notes", "rater_order")
 COLUMNS = ("case_ids", "patients", "spacing", "split")
-
-
-def write_prepared(dataset: Dataset, out: str | Path, shards: int = 1) -> list[Path]:
-    """Writes a dataset as a prepared file, or as a folder of shards.
-
-    Args:
-        dataset: N cases.
-        out: the file; with `shards` above 1 a new or empty folder of `shard-0001-of-0004` ...
-        shards: number of files of about equal size, at most N.
-
-    Returns:
-        The files written, whole or not at all.
-    """
-    out = Path(out)
-    if not 1 <= shards <= len(dataset):
-        raise UsageError(f"`--shards` must be 1 to {len(dataset)}. Received: {shards}")
-    if shards == 1:
-        if out.is_dir() or (out.exists() and not is_prepared(out)):  # the source, by mistake
-            wanted = "a new file, or a prepared one to be replaced"
-            raise UsageError(f"`--out` must be {wanted}. Received: {out}")
-        with atomic_file(out) as temporary:
-            _write(dataset, temporary)
-        return [out]
-    check_new_folder(out, "--out")
-    parts = np.array_split(np.arange(len(dataset)), shards)
-    with atomic_folder(out) as folder:
-        for number, rows in enumerate(parts, 1):
-            _write(dataset.take(rows), folder / f"shard-{number:04d}-of-{shards:04d}")
-    return sorted(out.glob("shard-*"))
 
 
 def load_prepared(paths: list[Path]) -> Dataset:
@@ -85,63 +53,6 @@ def load_prepared(paths: list[Path]) -> Dataset:
     )
 
 
-class PreparedWriter:
-    """Writes rows one chunk after another; use `prepared_writer`."""
-
-    def __init__(self, file: Any, count: int) -> None:
-        self.file, self.count, self.done = file, count, 0
-
-    def append(self, images: np.ndarray, packed: np.ndarray, annotated: np.ndarray) -> None:
-        """Adds n rows: images (n, H, W, C), packed masks (n, R, B), annotated (n, R)."""
-        rows = slice(self.done, self.done + len(images))
-        columns = {"images": images, "masks": packed, "annotated": annotated.astype(np.uint8)}
-        for name, values in columns.items():
-            if name not in self.file:
-                self.file.create_dataset(name, (self.count, *values.shape[1:]), values.dtype)
-            self.file[name][rows] = values
-        self.done += len(images)
-
-    def finish(self, about: dict[str, Any]) -> None:
-        """Adds all that is not an array of cases."""
-        assert self.done == self.count
-        self.file["about"] = np.frombuffer(json.dumps(about).encode(), np.uint8)
-
-
-@contextmanager
-def prepared_writer(path: Path, count: int) -> Iterator[PreparedWriter]:
-    """A writer of `count` rows into the new file `path`; its checksum is added at the end."""
-    import h5py
-
-    try:
-        with h5py.File(path, "w", userblock_size=USER_BLOCK) as file:
-            yield PreparedWriter(file, count)
-    except RuntimeError as error:  # so HDF5 says that it could not write what it held back
-        raise OSError(reason_of(error)) from error
-    with path.open("r+b") as handle:
-        handle.write(MARK + _digest(path).encode())
-
-
-def describe(dataset: Dataset) -> dict[str, Any]:
-    """All of `dataset` but its arrays, as plain JSON values."""
-    about: dict[str, Any] = {name: getattr(dataset, name) for name in PLAIN}
-    about["raters"] = list(dataset.raters)
-    about["size"] = list(dataset.masks.shape[2:])
-    for name in COLUMNS:
-        column = getattr(dataset, name)
-        about[name] = None if column is None else np.asarray(column).tolist()
-    about["places"] = None if dataset.places is None else plain_places(dataset.places)
-    return about
-
-
-def _write(dataset: Dataset, path: Path) -> None:
-    with prepared_writer(path, len(dataset)) as writer:
-        for start in range(0, len(dataset), CHUNK):
-            rows = slice(start, start + CHUNK)
-            packed = pack_masks(np.asarray(dataset.masks[rows]))
-            writer.append(np.asarray(dataset.images[rows]), packed, dataset.annotated[rows])
-        writer.finish(describe(dataset))
-
-
 def _check_shards(paths: list[Path]) -> None:
     if len(paths) == 1 and not paths[0].name.startswith("shard-"):
         return
@@ -157,7 +68,7 @@ def _open(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     require(is_prepared(path), str(path), "a prepared file", "another kind of file")
     with path.open("rb") as handle:
         written = handle.read(USER_BLOCK)[len(MARK) :].rstrip(b"\0").decode("ascii", "replace")
-    good = written == _digest(path)
+    good = written == digest_of(path)
     require(good, str(path), "a whole prepared file", "other bytes than were written (checksum)")
     with h5py.File(path, "r") as file:
         arrays = {name: _map(path, file[name]) for name in ARRAYS}
@@ -176,7 +87,8 @@ def _map(path: Path, stored: Any) -> np.ndarray:
     return np.memmap(path, stored.dtype, "r", offset, stored.shape).view(np.ndarray)
 
 
-def _digest(path: Path) -> str:
+def digest_of(path: Path) -> str:
+    """The checksum of all behind the user block."""
     digest = hashlib.sha256()
     with path.open("rb") as handle:
         handle.seek(USER_BLOCK)

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from keras_proseg.config import DataConfig
 from keras_proseg.data.formats.image_file import read_image
-from keras_proseg.data.prepared import MARK, write_prepared
+from keras_proseg.data.prepared import MARK
+from keras_proseg.data.preparing import write_prepared
 from keras_proseg.data.sources import read_dataset, verify_source
 from keras_proseg.errors import ProSegError
 

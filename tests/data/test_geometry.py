@@ -7,7 +7,8 @@ import source_files as files
 from test_cli import run
 
 from keras_proseg.data.formats.volumes import read_pixels
-from keras_proseg.data.prepared import load_prepared, write_prepared
+from keras_proseg.data.prepared import load_prepared
+from keras_proseg.data.preparing import write_prepared
 from keras_proseg.data.sources import read_dataset
 from keras_proseg.outputs.writers import write_nifti
 

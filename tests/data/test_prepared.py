@@ -1,11 +1,13 @@
 """The prepared file reads as the data set it was made of, from disk."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,9 +17,11 @@ from test_cli import run
 from keras_proseg import training
 from keras_proseg.config import DataConfig
 from keras_proseg.data import prepared as prepared_files
+from keras_proseg.data import preparing
 from keras_proseg.data.dataset import Dataset, mask_areas, rank_by_area
 from keras_proseg.data.lazy import LazyRows, PackedMasks, channel_moments
-from keras_proseg.data.prepared import load_prepared, write_prepared
+from keras_proseg.data.prepared import load_prepared
+from keras_proseg.data.preparing import write_prepared
 from keras_proseg.data.sources import read_dataset, verify_source
 from keras_proseg.errors import ProSegError, UsageError
 
@@ -155,7 +159,7 @@ def test_arrays_in_chunks_are_refused(dataset, tmp_path):
         del file["images"]
         file.create_dataset("images", data=dataset.images, chunks=True)
     with path.open("r+b") as handle:
-        handle.write(prepared_files.MARK + prepared_files._digest(path).encode())
+        handle.write(prepared_files.MARK + prepared_files.digest_of(path).encode())
     with pytest.raises(ProSegError, match="images must be contiguous. Received: chunks"):
         load_prepared([path])
 
@@ -190,12 +194,12 @@ def test_a_source_is_not_replaced_by_what_is_prepared_of_it(tmp_path, arrays):
 
 KILLED = """
 import sys, time
-from keras_proseg.data import prepared
+from keras_proseg.data import preparing
 from keras_proseg_cli.main import main
-finish = prepared.PreparedWriter.finish
+finish = preparing.PreparedWriter.finish
 def slow(self, about):
     print("writing", flush=True); time.sleep(60)
-prepared.PreparedWriter.finish = slow
+preparing.PreparedWriter.finish = slow
 main(["data", "prepare", *sys.argv[1:]])
 """
 
@@ -290,3 +294,17 @@ def test_a_full_disk_is_one_line_and_nothing_is_left(tiny_npz, tmp_path):
     assert line.startswith("Error: Cannot write")
     assert "File too large" in line
     assert not list(tmp_path.iterdir())
+
+
+def test_a_disk_without_room_is_left_as_it_is(dataset, tmp_path, monkeypatch):
+    """HDF5 would crash on one that has some for its header only."""
+    size = dataset.images.nbytes + 12 * 3 * -(-27 * 27 // 8)
+    opened = []
+    monkeypatch.setattr(preparing, "prepared_writer", lambda *_: opened.append(1))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=size - 1))
+    with pytest.raises(ProSegError, match="Received: No space left on device"):
+        write_prepared(dataset, tmp_path / "data")
+    assert not list(tmp_path.iterdir()) + opened
+    monkeypatch.undo()
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=size))
+    write_prepared(dataset, tmp_path / "data")

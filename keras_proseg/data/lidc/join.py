@@ -12,7 +12,7 @@ from keras_proseg.data.dataset import Dataset
 from keras_proseg.data.lidc.crops import reader_names
 from keras_proseg.data.lidc.scans import Task, read_part
 from keras_proseg.data.places import Place, Volume
-from keras_proseg.data.prepared import describe, prepared_writer
+from keras_proseg.data.preparing import describe, prepared_writer
 from keras_proseg.errors import ProSegError, require
 from keras_proseg.files import atomic_file
 
