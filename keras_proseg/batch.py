@@ -30,10 +30,6 @@ def batch_of(model: "ProSeg", data: Any) -> dict[str, Any]:
     named = sorted(batch) if isinstance(batch, dict) else type(batch).__name__
     good = isinstance(batch, dict) and set(COLUMNS[:2]) <= set(batch)
     require(good, "A batch", f"a dict of {', '.join(COLUMNS)}", named)
-    for name in sorted(set(COLUMNS) & set(batch)):
-        # Of a tf.data pipeline that reads in Python and does not say.
-        known = getattr(batch[name].shape, "rank", 0) is not None
-        require(known, name, "of known axes (`set_shape`)", "an unknown shape")
     channels, classes = model.settings.image_channels, model.settings.num_classes
     _check_shape(batch, "image", (None, None, None, channels), "(B, H, W, C)")
     height, width = batch["image"].shape[1:3]
@@ -46,6 +42,9 @@ def batch_of(model: "ProSeg", data: Any) -> dict[str, Any]:
 
 
 def _check_shape(batch: dict[str, Any], name: str, wanted: tuple[Any, ...], axes: str) -> None:
+    # Of a tf.data pipeline that reads in Python and does not say.
+    known = getattr(batch[name].shape, "rank", 0) is not None
+    require(known, name, "of known axes (`set_shape`)", "an unknown shape")
     shape = tuple(batch[name].shape)
     pairs = zip(shape, wanted, strict=False)
     fits = len(shape) == len(wanted) and all(n is None or w is None or n == w for n, w in pairs)

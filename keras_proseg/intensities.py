@@ -71,7 +71,7 @@ class KnownIntensities:
         """Warns where images are unlike these.
 
         Args:
-            images: N arrays of raw intensities.
+            images: N arrays (H, W, C) of raw intensities.
             name: what the warning calls them.
             stacklevel: as `warnings.warn` has it, seen from here.
         """
@@ -115,7 +115,7 @@ def warn_of_other_intensities(run: Run, images: Any, name: Any) -> None:
 
     Args:
         run: the run.
-        images: N arrays of raw intensities.
+        images: N arrays (H, W, C) of raw intensities.
         name: of their file.
 
     Raises:

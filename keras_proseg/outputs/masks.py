@@ -10,7 +10,7 @@ from keras_proseg.data.dataset import Dataset
 from keras_proseg.data.places import Place, Volume
 from keras_proseg.errors import require
 from keras_proseg.files import atomic_folder, check_new_folder
-from keras_proseg.outputs.writers import plain_names, write_nifti, write_png
+from keras_proseg.outputs.writers import plain_names, structure_names, write_nifti, write_png
 from keras_proseg.progress import progress_bar
 
 
@@ -82,8 +82,7 @@ def _labels(model: Any, dataset: Dataset, joint: str) -> list[str]:
     """Of each rater's mask of each structure, one after the other."""
     if dataset.num_classes == 1:
         return list(model.raters)
-    numbered = [f"class{k + 1}" for k in range(dataset.num_classes)]
-    structures = dataset.notes.get("structures", numbered)
+    structures = structure_names(dataset.notes.get("structures"), dataset.num_classes)
     return [f"{rater}{joint}{name}" for rater in model.raters for name in structures]
 
 

@@ -22,7 +22,7 @@ from keras_proseg.errors import ProSegError
 from keras_proseg.files import atomic_folder, check_new_folder
 from keras_proseg.intensities import warn_of_other_intensities
 from keras_proseg.memory import images_at_once
-from keras_proseg.outputs.writers import plain_names, write_nifti, write_png
+from keras_proseg.outputs.writers import plain_names, structure_names, write_nifti, write_png
 from keras_proseg.pretrained import find_run
 from keras_proseg.progress import progress_bar
 from keras_proseg.run_data import names_of
@@ -73,12 +73,12 @@ def sample_file(
             raise type(error)(f"{image}: {error}") from error
         binary = ((p > 0.5).astype(np.uint8) for p in probabilities)
         masks = _stored(folder / "masks.npy", binary, len(images))
-        structures = names_of(found).get("structures")
-        _write(folder, "probabilities", probabilities, source, structures)
+        labels = _labels(probabilities, names_of(found).get("structures"))
+        _write(folder, "probabilities", probabilities, source, labels)
         if source.series is None:
-            _write(folder, "masks", masks, source, structures)
+            _write(folder, "masks", masks, source, labels)
         else:
-            _write_dicom(folder, source.series, masks, rater, structures)
+            _write_dicom(folder, source.series, masks, rater, labels)
         _picture(model, images, folder / "samples.png")
         names = sorted(path.name for path in folder.iterdir())
     return [out / name for name in names]
@@ -137,7 +137,7 @@ def _resized(values: np.ndarray, size: tuple[int, ...], axis: int) -> np.ndarray
 
 
 def _write(
-    folder: Path, name: str, values: np.ndarray, source: ImageFile, structures: list[str] | None
+    folder: Path, name: str, values: np.ndarray, source: ImageFile, labels: list[str]
 ) -> None:
     """Writes (N, S, H, W, K) values, so far in `name`.npy, in the input's kind (npz of DICOM)."""
     if source.kind == ".npy":
@@ -145,8 +145,7 @@ def _write(
     if source.kind in (".npz", DICOM):
         np.savez_compressed(folder / f"{name}.npz", **{name: values})  # type: ignore[arg-type]
     else:
-        labels = plain_names(_labels(values, structures))
-        for label, (s, k) in zip(labels, np.ndindex(*values.shape[1::3]), strict=True):
+        for label, (s, k) in zip(plain_names(labels), np.ndindex(*values.shape[1::3]), strict=True):
             file = folder / f"{name}_{label}{source.kind}"
             if source.kind == ".png":
                 write_png(file, values[0, s, :, :, k])
@@ -156,15 +155,14 @@ def _write(
 
 
 def _write_dicom(
-    folder: Path, series: Series, masks: np.ndarray, rater: Any, structures: list[str] | None
+    folder: Path, series: Series, masks: np.ndarray, rater: Any, labels: list[str]
 ) -> None:
     from keras_proseg.outputs.dicom_seg import write_segmentation
 
     who = "" if rater is None else f"rater {rater}, "
-    labels = [who + label for label in _labels(masks, structures)]
     segments = np.moveaxis(masks, 1, 3).reshape(len(masks), *masks.shape[2:4], -1)
     source = datasets(series, range(len(masks)))
-    write_segmentation(folder / "masks.dcm", source, segments, labels)
+    write_segmentation(folder / "masks.dcm", source, segments, [who + label for label in labels])
     (folder / "masks.npy").unlink()
 
 
@@ -173,7 +171,7 @@ def _labels(values: np.ndarray, structures: list[str] | None) -> list[str]:
     samples = [f"sample{s + 1:03d}" for s in range(values.shape[1])]
     if values.shape[4] == 1:
         return samples
-    names = structures or [f"class{k + 1}" for k in range(values.shape[4])]
+    names = structure_names(structures, values.shape[4])
     return [f"{sample}_{name}" for sample in samples for name in names]
 
 

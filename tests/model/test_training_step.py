@@ -295,6 +295,6 @@ def test_batches_that_do_not_say_their_axes_are_one_line():
     data = data.map(lambda given: {name: without_shape(each) for name, each in given.items()})
     model = tiny()
     model.compile("sgd")
-    text = r"annotated must be of known axes \(`set_shape`\). Received: an unknown shape"
+    text = r"image must be of known axes \(`set_shape`\). Received: an unknown shape"
     with pytest.raises(ProSegError, match=text):
         model.fit(data, verbose=0)
