@@ -1,8 +1,9 @@
 """Starts the backend without the lines that its native libraries print on standard error."""
 
 import os
+import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from keras_proseg.backends import choose_backend
 
@@ -16,13 +17,31 @@ def start_backend(name: str | None) -> None:
     choose_backend(name)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
-    with silent_descriptor(2):
+    with silent_descriptor(2), ending_at_once():
         import keras
 
         from keras_proseg.runtime import spread_operations
 
         spread_operations()  # has to come before it wakes
         keras.ops.zeros(1)  # devices are looked for, and lacking ones reported, at the first use
+
+
+@contextmanager
+def ending_at_once() -> Iterator[None]:
+    """Ends the process at Ctrl-C and SIGTERM without an exception.
+
+    JAX collects garbage in a callback of Python's, in which an exception is dropped: the command
+    would go on. Nothing is half-written yet.
+    """
+    before = {}
+    with suppress(ValueError):  # signals can be set in the main thread only
+        for number in (signal.SIGINT, signal.SIGTERM):
+            before[number] = signal.signal(number, lambda number, _: os._exit(128 + number))
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager

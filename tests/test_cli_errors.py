@@ -2,6 +2,7 @@
 
 import errno
 import os
+import signal
 import subprocess
 import sys
 import warnings
@@ -102,3 +103,22 @@ def test_a_reader_that_goes_away_is_no_error(tiny_npz):
     done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, check=False)
     os.close(writer)
     assert done.stderr == b""
+
+
+COLLECTING = """
+import gc, os, signal
+gc.callbacks.append(lambda phase, _: phase == "start" and os.kill(os.getpid(), signal.SIGNAL))
+gc.collect()
+print("went on", flush=True)
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_signal_among_the_imports_ends_the_command(name, tmp_path):
+    (tmp_path / "keras.py").write_text(COLLECTING.replace("SIGNAL", name))
+    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    command = [sys.executable, "-m", "keras_proseg_cli.main", "evaluate", "lidc"]
+    done = subprocess.run(
+        command, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (128 + signal.Signals[name], "", "")

@@ -78,7 +78,8 @@ def summarise(
     Returns:
         For every metric `<name>` its mean (nan where no case has it), `<name>_ci` as [low, high]
         ([nan, nan] with fewer than two patients) and, where above 0, `<name>_undefined`, the
-        cases left out as nan; also `num_cases` and `num_patients`.
+        cases left out as nan; also `num_cases` and `num_patients`. A metric that is itself named
+        so, as of a rater `ann_ci` beside `ann`, keeps its mean.
 
     Raises:
         ProSegError: no cases, lengths that differ, bin sums of a wrong shape, no resampling.
@@ -95,9 +96,10 @@ def summarise(
     summary: dict[str, float | int | list[float]] = {}
     for index, name in enumerate(names):
         summary[name] = float(means[index])
-        summary[f"{name}_ci"] = limits[:, index].tolist()
+        summary.setdefault(f"{name}_ci", limits[:, index].tolist())
         undefined = sum(bool(np.isnan(row.get(name, 0.0))) for row in rows)
-        summary |= {f"{name}_undefined": undefined} if undefined else {}
+        if undefined:
+            summary.setdefault(f"{name}_undefined", undefined)
     return summary | {"num_cases": len(rows), "num_patients": num_patients}
 
 

@@ -3,6 +3,7 @@ import pytest
 
 from keras_proseg.errors import ProSegError
 from keras_proseg.metrics import calibration, case_metrics, structure_metrics, summarise
+from keras_proseg.metrics.table import table
 
 NO_BINS = np.zeros((1, 3, 15))
 
@@ -93,6 +94,20 @@ def test_raters_who_are_missing_are_no_undefined_cases():
     assert got["dice_rater/x"] == pytest.approx((0.6 + 0.4) / 2)
     assert got["dice_rater/y"] == pytest.approx(0.65)
     assert not any(name.endswith("_undefined") for name in got)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_rater_named_as_the_interval_of_another_keeps_the_mean(order):
+    names = ["dice_rater/ann", "dice_rater/ann_ci", "dice_rater/ann_undefined"][::order]
+    rows = [{name: len(name) / 100 for name in names}] * 2
+    rows += [{name: np.nan for name in names}]
+    got = summarise(rows, "abc", [NO_BINS] * 3)
+    assert [got[name] for name in names] == [pytest.approx(len(name) / 100) for name in names]
+    assert {row[0]: row[1:] for row in table(got)} == {
+        "dice_rater/ann": ("0.140", "nan to nan"),
+        "dice_rater/ann_ci": ("0.170", "0.170 to 0.170"),
+        "dice_rater/ann_undefined": ("0.240", "0.240 to 0.240"),
+    }
 
 
 def test_ece_is_pooled_over_cases_per_structure():
