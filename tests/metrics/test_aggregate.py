@@ -100,7 +100,7 @@ def test_raters_who_are_missing_are_no_undefined_cases():
 def test_a_rater_named_as_the_interval_of_another_keeps_the_mean(order):
     names = ["dice_rater/ann", "dice_rater/ann_ci", "dice_rater/ann_undefined"][::order]
     rows = [{name: len(name) / 100 for name in names}] * 2
-    rows += [{name: np.nan for name in names}]
+    rows += [dict.fromkeys(names, np.nan)]
     got = summarise(rows, "abc", [NO_BINS] * 3)
     assert [got[name] for name in names] == [pytest.approx(len(name) / 100) for name in names]
     assert {row[0]: row[1:] for row in table(got)} == {
