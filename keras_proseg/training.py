@@ -16,11 +16,12 @@ from keras_proseg.config import (
     with_intensity,
 )
 from keras_proseg.data.dataset import Dataset, rows_of
-from keras_proseg.data.findings import note_lines
+from keras_proseg.data.findings import Findings, note_lines
 from keras_proseg.data.fit import at_scale
 from keras_proseg.data.lazy import channel_moments
 from keras_proseg.data.sources import as_asked, load_dataset
 from keras_proseg.data.split import split_dataset, split_rows, unlearnt_raters
+from keras_proseg.data.verify import check_dataset
 from keras_proseg.errors import UsageError, require
 from keras_proseg.imagenet import package_file
 from keras_proseg.intensities import intensities_of
@@ -135,6 +136,9 @@ def _plain(values: np.ndarray) -> float | tuple[float, ...]:
 def _dataset(data: str | Dataset, config: TrainConfig) -> Dataset:
     if isinstance(data, Dataset):
         check_not_lidc(config)
+        findings = Findings(data.source)
+        check_dataset(data, findings)
+        findings.check()
         return split_dataset(as_asked(data, config), config.seed)
     return load_dataset(data, config)
 

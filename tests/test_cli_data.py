@@ -154,6 +154,11 @@ def blank_png():
         ("case,patient,image,rater,mask\na,p,i.nii,ann,\n", "row 2: an empty case or image"),
         ("case,patient,image,rater,mask\na,,i.nii,ann,m.nii\n", "row 2: an empty patient"),
         ("case,patient,image,rater,mask\n\n\na,,i.nii,ann,m.nii\n", "row 4: an empty patient"),
+        ("case,patient,image,rater,mask\na,NaN,i.nii,ann,m.nii\n", "row 2: NaN for a patient"),
+        (
+            "case,patient,image,rater,mask\na,p,i.nii,ann,m.nii\n,,,,\n,,x,,\n",
+            "row 4: an empty case or image",
+        ),
         ("case,image,rater,mask,split\na,i.nii,ann,m.nii,left\n", "row 2: unknown split left"),
         (
             "case,patient,image,rater,mask\na,p,i.nii,ann,m.nii\na,q,i.nii,ann,m.nii\n",
@@ -273,6 +278,17 @@ def test_data_sets_with_odd_contents(tmp_path, arrays):
     arrays["images"][7] = arrays["images"][6]
     np.savez(tmp_path / "y.npz", **arrays, patient_ids=np.arange(24) // 2)
     assert "case 7 has the image of case 6" in run("data", "verify", tmp_path / "y.npz").output
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -1])
+def test_spacing_that_is_none_is_named_before_sizes_are_made_of_it(bad, tmp_path, arrays):
+    spacing = np.full((24, 2), 0.7)
+    spacing[5, 1] = bad
+    np.savez(tmp_path / "x.npz", **arrays, spacing=spacing, patient_ids=np.arange(24))
+    done = run("data", "verify", tmp_path / "x.npz", "--spacing", 1, "--fit", "pad")
+    assert done.exit_code == 1
+    assert f"pixel spacing [0.7, {float(bad)}] mm -> give a positive spacing" in done.output
+    assert "Traceback" not in done.output
 
 
 def test_folders_with_mistakes(tmp_path):

@@ -15,6 +15,7 @@ from tiny_data import TINY, tiny_arrays
 
 from keras_proseg import Dataset, ProSegError, UsageError, evaluate, load, session
 from keras_proseg.config import ModelConfig, TrainConfig, to_dict
+from keras_proseg.data.findings import DataError
 from keras_proseg.data.pipeline import BatchReader
 from keras_proseg.data.sources import load_dataset
 from keras_proseg.layers.intensity import IntensityScaling
@@ -255,3 +256,18 @@ def test_without_augmentation_images_stay_as_they_are(tiny_npz, tmp_path, monkey
     monkeypatch.setattr(BatchReader, "augmentation", lambda *_: pytest.fail("augmented"))
     settings = TINY | {"steps": 1, "batch_size": 4, "augment": False}
     train(str(tiny_npz), tmp_path / "run", lambda line: None, **settings)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"images": np.repeat(tiny_arrays(12)["images"], 2, axis=0)}, "1 has the image of case 0"),
+        ({"case_ids": ["a"] * 24}, "1 case ids more than once: a"),
+        ({"spacing": np.full((24, 2), -1.0)}, "give a positive spacing"),
+    ],
+)
+def test_a_data_set_from_python_is_checked_as_a_file_is(change, words, tmp_path):
+    dataset = Dataset.from_arrays(**tiny_arrays(24) | change, patients=np.arange(24))
+    with pytest.raises(DataError, match=words):
+        train(dataset, tmp_path / "run", log=lambda line: None, **TINY)
+    assert not (tmp_path / "run").exists()

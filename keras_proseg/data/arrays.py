@@ -133,7 +133,7 @@ def _check_binary(masks: np.ndarray, annotated: np.ndarray) -> np.ndarray:
 
 def _some(rows: np.ndarray) -> str:
     values = np.unique(rows)
-    shown = ", ".join(f"{value:g}" for value in values[:4])
+    shown = ", ".join(f"{value:.9g}" for value in values[:4])
     return f"[{shown}{', ...' if len(values) > 4 else ''}]"
 
 

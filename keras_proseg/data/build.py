@@ -8,7 +8,8 @@ from keras_proseg.config import DataConfig
 from keras_proseg.data.dataset import Dataset
 from keras_proseg.data.findings import Findings
 from keras_proseg.data.fit import Slice, fit_records, scale_of
-from keras_proseg.data.records import Record, natural
+from keras_proseg.data.orientation import check_orientation
+from keras_proseg.data.records import Record, natural, plain_name
 
 
 def build_dataset(
@@ -36,6 +37,7 @@ def build_dataset(
     annotated = [record for record in kept if record.masks]
     if not _agree(annotated, findings):
         return None
+    check_orientation(annotated, findings)
     fitted = fit_records(annotated, config, findings)
     pairs = [(r, s) for r, own in zip(annotated, fitted, strict=False) for s in own]
     if findings.fatal:
@@ -54,7 +56,7 @@ def build_dataset(
         annotated=np.array([[name in record.masks for name in raters] for record, _ in pairs]),
         raters=raters,
         case_ids=np.array([_case_id(record, part) for record, part in pairs]),
-        patients=np.array([record.patient for record, _ in pairs]),
+        patients=np.array([plain_name(record.patient) for record, _ in pairs]),
         group_by=group_by,
         spacing=None if None in spacings else np.array(spacings),
         split=None if None in splits else np.array(splits),
@@ -77,10 +79,10 @@ def _agree(records: list[Record], findings: Findings) -> bool:
         odd = next(record for record in records if record.image.shape[3] == min(channels))
         text = f"cases have {' or '.join(map(str, sorted(channels)))} channels"
         findings.add(text, "give every case the same channels", odd.volume.path)
-    depths = {record.image.dtype for record in records if record.image.dtype.kind == "u"}
-    if len(depths) > 1:
+    depths = {record.image.dtype for record in records}
+    if len(depths) > 1 and any(depth.kind == "u" for depth in depths):  # as pictures have
         text = f"images of {' and '.join(sorted(map(str, depths)))}: their scales differ"
-        findings.note(text, "save all of them with the same number of bits")
+        findings.note(text, "save all of them as numbers of one kind")
     return not findings.fatal
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_proseg.data.records import plain_name
+from keras_proseg.data.records import NAMELESS, plain_name
 from keras_proseg.errors import ProSegError, require
 
 
@@ -35,8 +35,8 @@ def check_column(values: Any, name: str, count: int, default: np.ndarray) -> np.
     array = np.asarray(default if values is None else values)
     require(array.shape == (count,), name, f"({count},)", f"shape {array.shape}")
     array = _text(array, name)
-    blank = np.flatnonzero(np.isin(array, ("", "nan")))
-    received = f"{blank.size} empty or nan, the first in case {blank[:1]}"
+    blank = np.flatnonzero([each.lower() in NAMELESS for each in array.tolist()])
+    received = f"{blank.size} empty, nan or NA, the first in case {blank[:1]}"
     require(not blank.size, name, "a name or number for every case", received)
     return array
 

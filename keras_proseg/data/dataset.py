@@ -34,7 +34,8 @@ class Dataset:
         raters: R names.
         case_ids: (N,) strings.
         patients: (N,) strings; cases of one group never straddle a split.
-        group_by: what `patients` holds: `"patient_ids"`, `"image_ids"` or `"case_ids"`.
+        group_by: what `patients` holds: `"patient_ids"`, `"image_ids"` (of scans as well) or
+            `"case_ids"`.
         spacing: (N, 2) pixel spacing in mm (rows, columns), or None.
         rater_order: the source's default order: `"area"` if its raters are anonymous slots, or
             are ranked already.

@@ -9,6 +9,7 @@ from keras_proseg.data.findings import Findings
 from keras_proseg.data.fit import scale_of
 from keras_proseg.data.prepared import is_prepared, load_prepared
 from keras_proseg.data.records import check_name
+from keras_proseg.data.verify import check_spacing
 from keras_proseg.errors import UsageError
 
 SOURCES = (
@@ -60,6 +61,9 @@ def _read_npz(source: str, config: DataConfig, findings: Findings) -> Dataset | 
     if config.spacing is not None and dataset.spacing is None:
         remedy = "leave --spacing out, or give an array `spacing` (N, 2) of mm per pixel"
         findings.add("no pixel spacing is known, which --spacing needs", remedy)
+        return None
+    check_spacing(dataset, findings)  # sizes are made of it
+    if findings.fatal:
         return None
     records, order = records_of(dataset), dataset.raters
     fitted = build_dataset(records, config, findings, source, dataset.group_by, order)
@@ -122,11 +126,13 @@ def _from_rows(
 
 def _read_pickle(path: Path, config: DataConfig, findings: Findings) -> Dataset | None:
     from keras_proseg.data.build import build_dataset
-    from keras_proseg.data.formats.pickles import read_pickle
+    from keras_proseg.data.formats.pickles import group_of, read_pickle
 
-    records = read_pickle(path, findings)
-    dataset = build_dataset(records, config, findings, str(path), "patient_ids")
-    return None if dataset is None else replace(dataset, rater_order="area")
+    dataset = build_dataset(read_pickle(path, findings), config, findings, str(path))
+    if dataset is None:
+        return None
+    group_by = group_of(dataset.patients, dataset.case_ids, path, findings)
+    return replace(dataset, rater_order="area", group_by=group_by)
 
 
 def _read_lidc(config: DataConfig) -> Dataset:

@@ -14,6 +14,7 @@ from keras_proseg.errors import ProSegError
 
 SPLITS = {"train": "train", "val": "val", "test": "test", "valid": "val", "validation": "val"}
 SPLITS |= {"training": "train", "testing": "test", "training_2d": "train"}
+NAMELESS = {"", "nan", "na", "n/a", "<na>", "none", "null"}  # as tables write that there is none
 
 
 @dataclass(frozen=True)

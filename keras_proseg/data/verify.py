@@ -8,17 +8,16 @@ import numpy as np
 from keras_proseg.data.dataset import Dataset, mask_areas
 from keras_proseg.data.findings import Findings
 from keras_proseg.data.lazy import CHUNK
-from keras_proseg.data.split import LEAST_GROUPS, NAMES, unlearnt_raters
+from keras_proseg.data.split import LEAST_GROUPS, unlearnt_raters
+from keras_proseg.data.verify_names import SHOWN, check_names, some
 
 VARYING_SPACING = 1.05  # the largest over the smallest above which it is worth a note
-SHOWN = 3  # names shown of a long list
 
 
 def check_dataset(dataset: Dataset, findings: Findings) -> None:
     """Adds what is wrong with `dataset` to `findings`."""
-    _check_ids(dataset, findings)
-    _check_splits(dataset, findings)
-    _check_spacing(dataset, findings)
+    check_names(dataset, findings)
+    check_spacing(dataset, findings)
     _check_images(dataset, findings)
     _check_duplicates(dataset, findings)
     _check_masks(dataset, findings)
@@ -50,37 +49,8 @@ def file_of(dataset: Dataset, row: int) -> str:
     return f"{volume.path}: {volume.case_id}" if inside else volume.path
 
 
-def _check_ids(dataset: Dataset, findings: Findings) -> None:
-    names, counts = np.unique(dataset.case_ids, return_counts=True)
-    if (counts > 1).any():
-        text = f"{int((counts > 1).sum())} case ids more than once: {_some(names[counts > 1])}"
-        findings.add(text, "give every case an id of its own")
-    volumes = () if dataset.places is None else {place.volume.case_id for place in dataset.places}
-    for name in sorted(volumes):
-        if not {"", ".", ".."}.isdisjoint(name.split("/")):
-            text = f"case id {name} is no plain path, and would be written elsewhere"
-            findings.add(text, "leave out empty parts, . and .. of case ids")
-
-
-def _check_splits(dataset: Dataset, findings: Findings) -> None:
-    if dataset.split is None:
-        if dataset.group_by == "case_ids":
-            text = "no patient_ids: every case counts as a patient of its own"
-            findings.note(text, "name patients, or slices of one may fall on two sides of a split")
-        return
-    unknown = sorted(set(dataset.split.tolist()) - set(NAMES))
-    if unknown:
-        findings.add(f"unknown splits {_some(unknown)}", f"use {', '.join(NAMES)}")
-    sides = defaultdict(set)
-    for patient, side in zip(dataset.patients.tolist(), dataset.split.tolist(), strict=True):
-        sides[patient].add(side)
-    twice = sorted(patient for patient, own in sides.items() if len(own) > 1)
-    if twice:
-        text = f"{len(twice)} patients in two splits (split must be disjoint by group): "
-        findings.add(text + _some(twice), "keep all cases of a patient on one side")
-
-
-def _check_spacing(dataset: Dataset, findings: Findings) -> None:
+def check_spacing(dataset: Dataset, findings: Findings) -> None:
+    """Adds pixel spacings that are none, and notes that they vary."""
     if dataset.spacing is None:
         return
     spacing = np.asarray(dataset.spacing, float)
@@ -103,7 +73,7 @@ def _check_images(dataset: Dataset, findings: Findings) -> None:
             blank[file_of(dataset, start + row)].append(dataset.case_ids[start + row])
     for file, names in blank.items():
         remedy = "look at the file; nothing can be learnt from it"
-        findings.note(f"all pixels are equal ({_some(names)})", remedy, file)
+        findings.note(f"all pixels are equal ({some(names)})", remedy, file)
 
 
 def _check_duplicates(dataset: Dataset, findings: Findings) -> None:
@@ -162,8 +132,3 @@ def _recall(dataset: Dataset, findings: Findings) -> None:
     for file, what, remedy in dataset.notes.get("findings", []):
         if (what, remedy) not in again:
             findings.note(what, remedy, file)
-
-
-def _some(names: object) -> str:
-    listed = [str(name) for name in names]  # type: ignore[attr-defined]
-    return ", ".join(listed[:SHOWN]) + (", ..." if len(listed) > SHOWN else "")

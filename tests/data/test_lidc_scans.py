@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -214,9 +215,42 @@ def test_broken_scans_are_reported_and_skipped(series, nodules, tmp_path):
         assert not findings.fatal
         lost = [n for n in usable(nodules) if n.scan is first]
         assert dataset.notes["nodules_without_pixels"] == len(lost)
+    victim.write_bytes(b"x" * len(whole))
+    assert any("scan left out" in f.what for f in verify_source("lidc", source)[0].items)
+    victim.write_bytes(whole)  # mended, as large as before
+    findings, dataset = verify_source("lidc", source)
+    assert not any("scan left out" in f.what for f in findings.items)
+    assert dataset.notes["nodules_without_pixels"] == 0
     victim.unlink()
     findings, dataset = verify_source("lidc", source)
     assert any("a gap between" in f.what for f in findings.items)
+
+
+@pytest.mark.usefixtures("quick")
+def test_cases_say_where_their_files_lie_from_any_folder(series, tmp_path, monkeypatch):
+    root, _ = series
+    monkeypatch.chdir(root.parent)
+    load_lidc(config(root.name), tmp_path, progress=False)
+    monkeypatch.chdir(tmp_path)
+    place = load_lidc(config(root), tmp_path, progress=False).places[0]
+    assert Path(place.volume.path).is_relative_to(root)
+    assert len(list(tmp_path.glob("lidc-ct-*.h5"))) == 1
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("images", ["ct", "phantom"])
+def test_outlines_too_small_for_the_spacing_are_told(series, nodules, tmp_path, images):
+    root, _ = series
+    dicom = str(root) if images == "ct" else None
+    coarse = DataConfig(min_raters=1, crop=64, spacing=3.0, images=images, dicom=dicom)
+    dataset = load_lidc(coarse, tmp_path, progress=False)
+    drawn = sum(Crop(n, DataConfig(crop=64)).masks().any((2, 3)).sum() for n in usable(nodules))
+    lost = int(drawn) - int(np.asarray(dataset.masks).any(axis=(2, 3, 4)).sum())
+    assert lost > 0
+    told = ["lidc", f"{lost} outlines vanish at the new scale", "choose a finer --spacing"]
+    assert told in dataset.notes["findings"]
+    fine = load_lidc(replace(coarse, spacing=None), tmp_path, progress=False)
+    assert fine.notes["findings"] == []
 
 
 @pytest.mark.usefixtures("quick")

@@ -107,6 +107,7 @@ def test_names_of_raters_may_be_bytes(tmp_path):
     ("column", "values"),
     [
         ("patient_ids", ["a", "", "b", "", "c", "d"]),
+        ("patient_ids", ["a", "NA", "b", "b", "c", "d"]),
         ("patient_ids", [1.0, float("nan"), 2.0, 3.0, 4.0, 5.0]),
         ("case_ids", ["a", "b", "c", "d", "e", ""]),
     ],

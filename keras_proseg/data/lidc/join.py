@@ -9,7 +9,7 @@ import numpy as np
 
 from keras_proseg.config import MAX_READERS, DataConfig
 from keras_proseg.data.dataset import Dataset
-from keras_proseg.data.lidc.crops import reader_names
+from keras_proseg.data.lidc.crops import loss_findings, reader_names
 from keras_proseg.data.lidc.scans import Task, read_part
 from keras_proseg.data.places import Place, Volume
 from keras_proseg.data.preparing import describe, prepared_writer
@@ -25,11 +25,12 @@ def join_parts(tasks: list[Task], path: Path, notes: dict[str, Any]) -> None:
     """
     names: dict[str, list] = defaultdict(list)
     findings: list[list[str]] = []
-    nodules = 0
+    nodules = vanished = 0
     for task in tasks:
         part = _part(task)
         findings += part["about"]["findings"]
         nodules += part["about"]["nodules"]
+        vanished += part["about"]["vanished"]
         if part["about"]["nodules"]:
             _collect(task, part, names)
     without = sum(len(task.nodules) for task in tasks) - nodules
@@ -41,7 +42,7 @@ def join_parts(tasks: list[Task], path: Path, notes: dict[str, Any]) -> None:
         "slices": len(names["case_ids"]),
         "patients": len(set(names["patients"])),
         "nodules_without_pixels": without + notes["nodules_without_pixels"],
-        "findings": findings,
+        "findings": findings + loss_findings(vanished),
     }
     with atomic_file(path) as temporary, prepared_writer(temporary, notes["slices"]) as writer:
         for task in tasks:

@@ -22,7 +22,7 @@ from keras_proseg.data.prepared import load_prepared
 from keras_proseg.errors import ProSegError, UsageError, require
 from keras_proseg.progress import progress_bar
 
-CACHE_VERSION = 4
+CACHE_VERSION = 5
 KEYED = ("min_raters", "crop", "limit", "spacing", "unit")
 SPACINGS = (0.2, 5.0)  # mm, of chest CT
 CACHE_VARIABLE = "KERAS_PROSEG_CACHE"
@@ -63,8 +63,7 @@ def load_lidc(
 def cache_key(config: DataConfig, kind: str, found: dict[str, str]) -> str:
     """Names everything the prepared file depends on: settings, versions, DICOM files found."""
     settings: dict[str, Any] = {name: getattr(config, name) for name in KEYED}
-    # The folder itself, however it is written: the prepared file says where its slices lie.
-    where = {"dicom": str((dicom_folder(config) or Path()).resolve())}
+    where = {"dicom": str(dicom_folder(config))}  # the prepared file says where its slices lie
     settings |= where if kind == "ct" else {"phantom": asdict(PhantomConfig())}
     versions = [CACHE_VERSION, PHANTOM_VERSION, metadata.version("pylidc"), kind]
     content = json.dumps([settings, versions, sorted(found.items())], sort_keys=True)

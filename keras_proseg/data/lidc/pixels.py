@@ -14,7 +14,8 @@ def choose_pixels(config: DataConfig) -> tuple[str, dict[str, str]]:
         config: `images` and `dicom` are read.
 
     Returns:
-        `"ct"` and number and bytes of the files by series found on disk; or `"phantom"`, nothing.
+        `"ct"` and number, bytes and last change of the files by series found on disk; or
+        `"phantom"`, nothing.
 
     Raises:
         ProSegError: `"ct"` is asked for, or a folder is named, and no scan is found there.
@@ -33,16 +34,18 @@ def choose_pixels(config: DataConfig) -> tuple[str, dict[str, str]]:
 
 
 def dicom_folder(config: DataConfig) -> Path | None:
-    """The DICOM folder in force, or None."""
-    return dicom_root() if config.dicom is None else Path(config.dicom).expanduser()
+    """The DICOM folder in force, absolute, or None."""
+    folder = dicom_root() if config.dicom is None else Path(config.dicom).expanduser()
+    return None if folder is None else folder.resolve()
 
 
 def _series(root: Path) -> dict[str, str]:
-    """Number and bytes of the files of every scan found, by series."""
+    """Number, bytes and last change of the files of every scan found, by series."""
     scans = read_scans() if root.is_dir() else []
     found = {}
     for scan in scans:
-        sizes = [path.stat().st_size for path in scan_folder(root, scan).glob("*.dcm")]
-        if sizes:
-            found[scan.series_uid] = f"{len(sizes)}-{sum(sizes)}"
+        files = [path.stat() for path in scan_folder(root, scan).glob("*.dcm")]
+        if files:
+            changed = max(file.st_mtime_ns for file in files)  # a slice of equal size, mended
+            found[scan.series_uid] = f"{len(files)}-{sum(f.st_size for f in files)}-{changed}"
     return found

@@ -85,20 +85,24 @@ def prepare_scan(task: Task) -> Task:
     """Writes the part of one scan; a broken scan leaves findings and no crops."""
     findings = Findings(str(task.folder))
     rows: list[dict[str, np.ndarray]] = []
+    vanished = 0
     try:
         series = read_series(task.folder, findings)
         for nodule in task.nodules:
-            found = _columns(Crop(nodule, task.config), series)
+            crop = Crop(nodule, task.config)
+            found = _columns(crop, series)
             if found is None:
                 text = f"nodule {nodule.key}: the series lacks some of its slices"
                 findings.note(text, "download the series again", task.folder)
             else:
                 rows.append(found)
+                vanished += crop.vanished()
     except ProSegError as error:
         rows = []
         findings.note(f"scan left out: {error}", "download the series again", task.folder)
     arrays = {name: np.concatenate([row[name] for row in rows]) for name in COLUMNS if rows}
-    about = {"nodules": len(rows), "findings": [[f.file, f.what, f.remedy] for f in findings.items]}
+    told = [[f.file, f.what, f.remedy] for f in findings.items]
+    about = {"nodules": len(rows), "vanished": vanished if rows else 0, "findings": told}
     with atomic_file(task.part) as temporary:
         np.savez(temporary, about=np.array(json.dumps(about)), **arrays)  # type: ignore[arg-type]
     return task

@@ -17,6 +17,7 @@ from keras_proseg.data.lidc.crops import (
     Crop,
     choose_nodules,
     label_columns,
+    loss_findings,
     reader_names,
 )
 from keras_proseg.data.lidc.labels import Nodule
@@ -53,11 +54,12 @@ def _prepare(config: DataConfig, progress: bool) -> dict[str, Any]:
         "nodules": len(cases),
         "slices": len(columns["images"]),
         "patients": len(np.unique(columns["patients"])),
+        "findings": loss_findings(sum(case["vanished"] for case in cases)),
     }
     return {**columns, "notes": np.array(json.dumps(notes))}
 
 
-def _render_all(nodules: list[Nodule], config: DataConfig) -> Iterator[dict[str, np.ndarray]]:
+def _render_all(nodules: list[Nodule], config: DataConfig) -> Iterator[dict[str, Any]]:
     pool = ThreadPoolExecutor(2)  # NumPy and SciPy release the lock; processes would need a guard
     try:
         yield from pool.map(lambda nodule: _columns(Crop(nodule, config)), nodules)
@@ -65,12 +67,12 @@ def _render_all(nodules: list[Nodule], config: DataConfig) -> Iterator[dict[str,
         pool.shutdown(cancel_futures=True)
 
 
-def _columns(crop: Crop) -> dict[str, np.ndarray]:
+def _columns(crop: Crop) -> dict[str, Any]:
     columns = label_columns(crop)
     drawn = columns["masks"][:, : len(crop.nodule.annotations), ..., 0].astype(bool)
     columns["images"] = phantom_pixels(crop, drawn)[..., None]
     columns["masks"] = np.packbits(columns["masks"][..., 0], axis=-1)
-    return columns
+    return columns | {"vanished": crop.vanished()}
 
 
 def phantom_pixels(crop: Crop, masks: np.ndarray) -> np.ndarray:
