@@ -9,6 +9,7 @@ import numpy as np
 from keras_proseg.config import SCORED_SAMPLES
 from keras_proseg.data.dataset import Dataset
 from keras_proseg.data.findings import note_lines
+from keras_proseg.errors import require
 from keras_proseg.files import check_folder, write_csv, write_json
 from keras_proseg.intensities import warn_of_other_intensities
 from keras_proseg.memory import images_at_once
@@ -46,9 +47,10 @@ def evaluate(
         `num_samples`, `num_cases`, `num_patients`, `images`) and one row per case.
 
     Raises:
-        ProSegError: images or classes that the model does not take.
+        ProSegError: no case, or images or classes that the model does not take.
     """
     check_takes(model, dataset)
+    require(len(dataset) > 0, dataset.source, "of at least one case", "none")
     if unknown := [name for name in dataset.raters if name not in model.raters]:
         text = f"Raters that the model does not know: {', '.join(unknown)}."
         warnings.warn(f"{text} `dice_rater` leaves them out.", stacklevel=2)

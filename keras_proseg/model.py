@@ -89,7 +89,7 @@ class ProSeg(Fitting, keras.Model):
         super().__init__(name=name, dtype="float32")
         self.settings = model_config(raters, config, settings)
         c = self.settings
-        self.raters, self.seed = list(c.raters), seed
+        self.raters, self.seed = list(c.raters), int(seed)
         self.graphs = Graphs(self)
         num_raters = len(c.raters)
         self.scaling = IntensityScaling(c.intensity, name="scaling")
@@ -108,7 +108,7 @@ class ProSeg(Fitting, keras.Model):
         self.make_trackers()
         # Its state is saved where it is an attribute of the model, and must not be listed twice:
         # JAX cannot give a buffer away two times.
-        self._latents = SimpleNamespace(seeds=keras.random.SeedGenerator(seed))
+        self._latents = SimpleNamespace(seeds=keras.random.SeedGenerator(self.seed))
         self.seed_state = self.seed_generator.state
         self.build((None, None, None, c.image_channels))
         if load_encoder and self.has_trained_encoder:

@@ -16,7 +16,7 @@ from keras_proseg.errors import UsageError
 from keras_proseg.files import atomic_file, atomic_folder, read_json, write_json
 from keras_proseg.intensities import known_intensities
 from keras_proseg.run_data import names_of
-from keras_proseg.runs import Run
+from keras_proseg.runs import Run, read_model
 
 FOLDER = Path(__file__).with_name("shipped")
 CARD = "README.md"
@@ -48,14 +48,18 @@ def card_of(run: Run) -> Path | None:
 
 
 def load(run: str | Path) -> Any:
-    """The best model of a run directory, or the shipped model of that name.
+    """The best model of a run directory, the model in a `.keras` file, or a shipped model by name.
 
     A model of a run is compiled with the run's optimizer at its peak rates, so that `fit` goes on
-    from there; a shipped one, or one with an added rater, is to be compiled for that.
+    from there; a shipped one, or one with an added rater, is to be compiled for that. A file is
+    read as `keras.saving.load_model` does; what intensities its model was trained on, it does not
+    say.
 
     Raises:
         ProSegError: neither a run nor a name, or its model is damaged.
     """
+    if Path(run).suffix == ".keras" and Path(run).is_file():
+        return read_model(Path(run))
     found = find_run(run)
     model = _with_known_intensities(found)
     if model.compiled:

@@ -103,19 +103,10 @@ class Run(RunConfig):
         Raises:
             ProSegError: the file is missing or damaged.
         """
-        from keras.saving import load_model
-
-        import keras_proseg.model  # noqa: F401  registers ProSeg
-
         file = self.path / f"{name}.keras"
         if not file.is_file():
             raise ProSegError(f"{self.path} must hold {name}.keras. Received: no such file")
-        try:
-            return load_model(file)
-        except Exception as error:
-            raise ProSegError(
-                f"{file} must be a whole model. Received: {reason_of(error)}"
-            ) from error
+        return read_model(file)
 
     def history(self) -> list[dict[str, float]]:
         """The rows of history.csv.
@@ -139,3 +130,21 @@ class Run(RunConfig):
     def write_history(self, rows: list[dict[str, float]]) -> None:
         """Writes history.csv whole."""
         write_csv(self.path / "history.csv", rows)
+
+
+def read_model(file: Path) -> Any:
+    """The model in a `.keras` file.
+
+    Raises:
+        ProSegError: it is damaged, or holds none.
+    """
+    from keras.saving import load_model
+
+    import keras_proseg.model  # noqa: F401  registers ProSeg
+
+    try:
+        return load_model(file)
+    except ProSegError:
+        raise
+    except Exception as error:
+        raise ProSegError(f"{file} must be a whole model. Received: {reason_of(error)}") from error

@@ -2,6 +2,7 @@
 
 import gc
 import math
+import random
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,7 +30,6 @@ class Session:
     def __init__(
         self, run: Run, model: ModelConfig, train: TrainConfig, dataset: Dataset, log: Any
     ) -> None:
-        import keras
 
         from keras_proseg.model import ProSeg
         from keras_proseg.optimizers import make_optimizer
@@ -42,8 +42,8 @@ class Session:
             if (run.path / "last.keras").is_file():
                 self.model = run.load_model("last")
             else:
-                keras.utils.set_random_seed(train.seed)
-                self.model = ProSeg(config=model, seed=train.seed)
+                with _random_seed(int(train.seed)):
+                    self.model = ProSeg(config=model, seed=train.seed)
                 self.model.compile(make_optimizer(train, self.model.has_trained_encoder))
         done = self.steps_done
         self.rows = [row for row in run.history() if row["step"] <= done]
@@ -149,6 +149,20 @@ def is_best(rows: list[dict[str, Any]]) -> bool:
     """
     misfits = [row["val_ged"] - row["val_dice_rater"] for row in rows]
     return bool(misfits) and misfits[-1] <= min(misfits) + TIE
+
+
+@contextmanager
+def _random_seed(seed: int) -> Iterator[None]:
+    """Weights made inside start as `seed` says; the caller's random numbers go on as they were."""
+    import keras
+
+    before, before_numpy = random.getstate(), np.random.get_state()
+    keras.utils.set_random_seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(before)
+        np.random.set_state(before_numpy)
 
 
 @contextmanager

@@ -55,6 +55,12 @@ def test_raters_that_the_model_does_not_know_are_left_out_of_dice_rater(tiny_mod
     assert "ged" in rows[0]
 
 
+def test_no_case_at_all_is_one_line(tiny_model, arrays):
+    none = Dataset.from_arrays(**arrays, raters=["ann", "bob", "cy"]).take(np.arange(0))
+    with pytest.raises(ProSegError, match="arrays must be of at least one case. Received: none"):
+        evaluate(tiny_model, none)
+
+
 def test_data_that_does_not_fit_the_run(tiny_run, tmp_path):
     arrays = tiny_arrays(6)
     images = np.repeat(arrays["images"], 3, axis=-1)

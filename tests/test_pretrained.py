@@ -1,5 +1,7 @@
 import json
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -55,6 +57,16 @@ def test_a_name_stands_where_a_run_is_asked(shipped, tiny_npz, tmp_path):
     done = CliRunner().invoke(main, arguments)
     assert done.exit_code == 2
     assert "give the data" in done.stderr
+
+
+def test_a_saved_file_is_loaded_in_a_fresh_process(tiny_run, tmp_path):
+    file = shutil.copyfile(tiny_run.path / "best.keras", tmp_path / "mine.keras")
+    code = f"import keras_proseg; print(keras_proseg.load({str(file)!r}).raters)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "['ann', 'bob', 'cy']"
+    file.write_bytes(b"no model")
+    with pytest.raises(ProSegError, match="mine.keras must be a whole model"):
+        load(file)
 
 
 def test_a_loaded_model_goes_on_at_the_rates_of_its_training(tiny_run, shipped):

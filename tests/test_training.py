@@ -2,6 +2,7 @@ import csv
 import itertools
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -245,10 +246,15 @@ def test_weights_and_latents_follow_the_seed(tiny_npz, tmp_path):
         settings = ModelConfig(raters=dataset.raters, width=4, depth=3)
         return Session(Run(tmp_path), settings, config, dataset, print).model
 
-    one, two = made(1), made(2)
-    assert (one.seed, two.seed) == (1, 2)
-    kernels = [model.backbone.trainable_variables[0].numpy() for model in (one, two)]
+    random.seed(5)
+    np.random.seed(5)
+    expected = random.Random(5).random(), np.random.RandomState(5).random()
+    one, two, again = made(1), made(2), made(np.int64(1))
+    assert (random.random(), np.random.random()) == expected, "the caller's go on as they were"
+    assert (one.seed, two.seed, again.seed) == (1, 2, 1)
+    kernels = [model.backbone.trainable_variables[0].numpy() for model in (one, two, again)]
     assert (kernels[0] != kernels[1]).any()
+    np.testing.assert_array_equal(kernels[0], kernels[2])
 
 
 @pytest.mark.usefixtures("unscored")

@@ -17,6 +17,7 @@ from keras_proseg.config.intensity import IntensityConfig
 from keras_proseg.config.model import (
     EFFICIENTNET,
     LEAST_CONCENTRATION,
+    LOG_SCALE_BOUND,
     MODEL_CHOICES,
     ModelConfig,
     of_saved,
@@ -40,6 +41,7 @@ __all__ = [
     "EFFICIENTNET",
     "EXPORT_CHOICES",
     "LEAST_CONCENTRATION",
+    "LOG_SCALE_BOUND",
     "MAX_READERS",
     "MODEL_CHOICES",
     "MOST_VERSION",

@@ -2,6 +2,7 @@
 
 import math
 import numbers
+from collections.abc import Callable, Iterable
 from dataclasses import fields
 from typing import Any
 
@@ -28,11 +29,44 @@ def check_types(config: Any) -> None:
             raise UsageError(f"`{field.name}` must be {words}. Received: {value!r}")
 
 
+def as_tuple(value: Any) -> Any:
+    """A list, as JSON has them, or an array as a tuple; anything else as it is."""
+    value = value.tolist() if hasattr(value, "tolist") else value
+    return tuple(value) if isinstance(value, list) else value
+
+
+def check_each(name: str, given: Any, words: str, is_good: Callable[[Any], bool]) -> None:
+    """Raises unless `given`, or each value of a tuple, is a number that `is_good`."""
+    for value in given if isinstance(given, tuple) else (given,):
+        is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+        if not is_number or not is_good(value):
+            raise UsageError(f"`{name}` must be {words}. Received: {value}")
+
+
+def is_positive(value: float) -> bool:
+    """Whether `value` is finite and above 0."""
+    return 0 < value < math.inf
+
+
+def rater_names(raters: Any) -> tuple[str, ...]:
+    """The names of raters, of whatever sequence.
+
+    Raises:
+        UsageError: no sequence, or names that are not distinct.
+    """
+    if isinstance(raters, str) or not isinstance(raters, Iterable):
+        raise UsageError(f"`raters` must be a sequence of names. Received: {raters!r}")
+    names = tuple(str(name) for name in raters)
+    if not names or len(set(names)) != len(names):
+        raise UsageError(f"`raters` must be distinct names. Received: {list(names)}")
+    return names
+
+
 def check_above_zero(config: Any, names: tuple[str, ...]) -> None:
     """Raises unless the fields `names` are None or finite and above 0."""
     for name in names:
         value = getattr(config, name)
-        if value is not None and not 0 < value < math.inf:
+        if value is not None and not is_positive(value):
             raise UsageError(f"`{name}` must be above 0. Received: {value}")
 
 

@@ -1,13 +1,13 @@
 """How raw pixels become the network's input."""
 
 import math
-import numbers
-from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
-from keras_proseg.config.checks import check_above_zero, check_choice, check_types
+from keras_proseg.config.checks import as_tuple, check_choice, check_each, check_types, is_positive
 from keras_proseg.errors import UsageError
+
+USED = {"divide": ("scale",), "window": ("center", "width"), "zscore": ("mean", "std")}
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,9 @@ class IntensityConfig:
         width: width of the window, in HU.
         mean: subtracted by `"zscore"`: one number, or one for each channel.
         std: divides in `"zscore"`: one number, or one for each channel.
+
+    Raises:
+        UsageError: a wrong value, or one of a field that another mode uses.
     """
 
     mode: str = "zscore"
@@ -34,16 +37,18 @@ class IntensityConfig:
 
     def __post_init__(self) -> None:
         for name in ("mean", "std"):
-            value = getattr(self, name)
-            value = value.tolist() if hasattr(value, "tolist") else value  # an array
-            value = tuple(value) if isinstance(value, list) else value  # as JSON has tuples
-            object.__setattr__(self, name, value)
+            object.__setattr__(self, name, as_tuple(getattr(self, name)))
         check_types(self)
-        check_choice("intensity.mode", self.mode, ("divide", "window", "zscore"))
-        check_above_zero(self, ("scale", "width"))
-        _check_each("intensity.center", self.center, "finite", math.isfinite)
-        _check_each("intensity.mean", self.mean, "finite", math.isfinite)
-        _check_each("std", self.std, "above 0", lambda value: 0 < value < math.inf)
+        check_choice("intensity.mode", self.mode, tuple(USED))
+        for name in ("scale", "width", "std"):
+            check_each(f"intensity.{name}", getattr(self, name), "above 0", is_positive)
+        for name in ("center", "mean"):
+            check_each(f"intensity.{name}", getattr(self, name), "finite", math.isfinite)
+        for each in fields(self):  # else the numbers that somebody gave would say nothing
+            mode = next((mode for mode, names in USED.items() if each.name in names), self.mode)
+            if mode != self.mode and getattr(self, each.name) != each.default:
+                text = f"`intensity.{each.name}` must be given with mode {mode}."
+                raise UsageError(f"{text} Received: mode {self.mode}")
 
     def check_channels(self, count: int) -> None:
         """Raises unless the numbers are for so many channels.
@@ -56,13 +61,6 @@ class IntensityConfig:
             if isinstance(value, tuple) and len(value) != count:
                 text = f"`intensity.{name}` must be one number or {count}, one for each channel."
                 raise UsageError(f"{text} Received: {value}")
-
-
-def _check_each(name: str, given: Any, words: str, is_good: Callable[[Any], bool]) -> None:
-    for value in given if isinstance(given, tuple) else (given,):
-        is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-        if not is_number or not is_good(value):
-            raise UsageError(f"`{name}` must be {words}. Received: {value}")
 
 
 def intensity_of(given: Any) -> IntensityConfig:

@@ -1,15 +1,26 @@
 """The network and its bound: what a saved model carries."""
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from keras_proseg.config.checks import check_above_zero, check_choice, check_least, check_types
+from keras_proseg.config.checks import (
+    as_tuple,
+    check_above_zero,
+    check_choice,
+    check_each,
+    check_least,
+    check_types,
+    is_positive,
+    rater_names,
+)
 from keras_proseg.config.intensity import IntensityConfig, intensity_of
 from keras_proseg.errors import UsageError
 
 EFFICIENTNET = "efficientnet-lite0"
 EFFICIENTNET_DEPTHS = (2, 3, 4, 5)
 VIEWS = (1, 2, 4)
+LOG_SCALE_BOUND = 5.0  # of q(z|x)
 LEAST_CONCENTRATION = 1e-3  # of a Dirichlet: below it float32 gamma draws underflow to 0 / 0
 
 
@@ -109,8 +120,8 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         check_types(self)
-        object.__setattr__(self, "raters", tuple(self.raters))
-        object.__setattr__(self, "preference_start", tuple(self.preference_start))
+        object.__setattr__(self, "raters", rater_names(self.raters))
+        object.__setattr__(self, "preference_start", as_tuple(self.preference_start))
         object.__setattr__(self, "intensity", intensity_of(self.intensity))
         self.intensity.check_channels(self.image_channels)
         for name, allowed in MODEL_CHOICES.items():
@@ -128,12 +139,14 @@ class ModelConfig:
         if not 0 < self.fine_width <= 1:
             text = "`fine_width` must be above 0 and at most 1."
             raise UsageError(f"{text} Received: {self.fine_width}")
+        if abs(math.log(self.ambiguity_start_scale)) >= LOG_SCALE_BOUND:
+            low, high = math.exp(-LOG_SCALE_BOUND), math.exp(LOG_SCALE_BOUND)
+            text = f"`ambiguity_start_scale` must be between {low:.2g} and {high:.3g}."
+            raise UsageError(f"{text} Received: {self.ambiguity_start_scale}")
         start = self.preference_start
-        if len(start) != 2 or not min(start) > 0:
-            text = "`preference_start` must be two numbers above 0."
-            raise UsageError(f"{text} Received: {start}")
-        if not self.raters or len(set(self.raters)) != len(self.raters):
-            raise UsageError(f"`raters` must be distinct names. Received: {list(self.raters)}")
+        if not isinstance(start, tuple) or len(start) != 2:
+            raise UsageError(f"`preference_start` must be two numbers above 0. Received: {start}")
+        check_each("preference_start", start, "two numbers above 0", is_positive)
 
     @property
     def encoder_start(self) -> str:

@@ -5,6 +5,7 @@ from dataclasses import asdict, fields
 from typing import Any
 
 from keras_proseg.config.checks import check_choice
+from keras_proseg.config.intensity import IntensityConfig
 from keras_proseg.config.model import ModelConfig
 from keras_proseg.config.training import TRAIN_CHOICES, TrainConfig
 from keras_proseg.errors import ProSegError, UsageError
@@ -96,18 +97,28 @@ def model_config(
         ProSegError: no raters.
     """
     given = to_dict(config) if isinstance(config, ModelConfig) else config
-    base = dict(given or {}) | changes
-    if isinstance(raters, str):
-        raise UsageError(f"`raters` must be a sequence of names. Received: {raters!r}")
+    base = dict(given or {})
+    base |= changes | {"intensity": _intensity(base.get("intensity"), changes.get("intensity"))}
     if raters is not None:
-        base["raters"] = tuple(str(r) for r in raters)
-    if not base.get("raters"):
+        base["raters"] = raters
+    if base.get("raters") is None:
         raise ProSegError("`raters` must be a sequence of names. Received: none")
     unknown = sorted(set(base) - {f.name for f in fields(ModelConfig)})
     if unknown:
         text = "Settings of a model must be fields of `ModelConfig`."
         raise UsageError(f"{text} Received: {', '.join(unknown)}")
     return ModelConfig(**base)
+
+
+def _intensity(own: Any, change: Any) -> Any:
+    """`own`, with the fields of `change` where that is a dict of the same mode."""
+    own = to_dict(own) if isinstance(own, IntensityConfig) else own
+    if change is None:
+        return {} if own is None else own
+    if isinstance(own, dict) and isinstance(change, dict):
+        mode = own.get("mode")
+        return own | change if change.get("mode", mode) == mode else change
+    return change
 
 
 def to_dict(config: Any) -> dict[str, Any]:

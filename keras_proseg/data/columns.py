@@ -42,6 +42,8 @@ def check_column(values: Any, name: str, count: int, default: np.ndarray) -> np.
 
 
 def _text(array: np.ndarray, name: str) -> np.ndarray:
+    if array.dtype.kind == "O" and all(isinstance(each, str) for each in array.flat):
+        array = array.astype(str)  # as a table's columns are
     require(array.dtype.kind in "biufUS", name, "strings or numbers", f"dtype {array.dtype}")
     try:
         array = np.char.decode(array, "utf-8") if array.dtype.kind == "S" else array.astype(str)

@@ -6,10 +6,9 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_proseg.config import LOG_SCALE_BOUND
 from keras_proseg.distributions import DiagonalNormal
 from keras_proseg.layers.grids import pick
-
-LOG_SCALE_BOUND = 5.0
 
 
 class BoundaryAmbiguity(keras.layers.Layer):
@@ -19,7 +18,7 @@ class BoundaryAmbiguity(keras.layers.Layer):
         num_maps: 1 for q(z|x), R for q(z|x,r).
         size: D, channels of z.
         hidden: width of a 3x3 convolution before the heads.
-        start_scale: standard deviation at the start.
+        start_scale: standard deviation at the start, in exp(-5) to exp(5).
         temperature: factor on the standard deviations that answers draw with.
     """
 
@@ -37,7 +36,8 @@ class BoundaryAmbiguity(keras.layers.Layer):
         # A list, as saved files know it.
         self.hidden = [keras.layers.Conv2D(hidden, 3, padding="same", activation="silu")]
         bias = np.zeros((num_maps, 2, size), "float32")
-        bias[:, 1] = np.log(start_scale)
+        # What `_mean_and_scale` makes of it is the scale asked for.
+        bias[:, 1] = LOG_SCALE_BOUND * np.arctanh(np.log(start_scale) / LOG_SCALE_BOUND)
         self.head = keras.layers.Conv2D(
             num_maps * 2 * size, 3, padding="same", name="head",
             kernel_initializer=keras.initializers.VarianceScaling(0.1),

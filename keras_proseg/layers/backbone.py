@@ -3,6 +3,7 @@
 import keras
 
 from keras_proseg.config import EFFICIENTNET, ModelConfig
+from keras_proseg.errors import UsageError
 from keras_proseg.layers import efficientnet
 from keras_proseg.layers.unet import ConvBlock, UNet, conv, norm
 
@@ -13,7 +14,14 @@ RESNET34_DECODER = (256, 128, 64, 32, 16)
 
 
 def make_backbone(config: ModelConfig, name: str = "backbone") -> UNet:
-    """The backbone that `config` names; its context comes at the ambiguity's stride."""
+    """The backbone that `config` names; its context comes at the ambiguity's stride.
+
+    Raises:
+        UsageError: Keras is set to images with their channels first.
+    """
+    if keras.config.image_data_format() != "channels_last":
+        text = "Keras' `image_data_format` must be channels_last."
+        raise UsageError(f"{text} Received: {keras.config.image_data_format()}")
     context = config.ambiguity_stride
     if config.backbone == "resnet34":
         return _resnet34(config, context, name)

@@ -149,3 +149,13 @@ def test_whoever_is_annotated_is_so_or_not(odd, tmp_path):
     annotated[2, 1] = odd
     with pytest.raises(ProSegError, match=f"annotated must be true or false.*{odd}"):
         load_npz(write(tmp_path / "b.npz", annotated=annotated))
+
+
+def test_columns_of_a_table_are_the_names_they_hold(arrays):
+    names = np.array([f"p{k}" for k in range(24)], dtype=object)
+    dataset = Dataset.from_arrays(**arrays, patients=names, case_ids=names)
+    assert dataset.patients.dtype.kind == "U"
+    assert dataset.case_ids.tolist() == names.tolist()
+    names[3] = None
+    with pytest.raises(ProSegError, match="patients must be strings or numbers"):
+        Dataset.from_arrays(**arrays, patients=names)

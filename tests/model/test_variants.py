@@ -1,13 +1,15 @@
 import json
+import math
 
 import keras
 import numpy as np
 import pytest
 from on_backend import QUICK, Repeated
+from tiny_data import SMALL
 from tiny_model import batch, tiny
 
-from keras_proseg import ModelConfig, ProSeg, UsageError
-from keras_proseg.config import TrainConfig, preset_configs, to_dict
+from keras_proseg import ModelConfig, ProSeg, UsageError, load
+from keras_proseg.config import IntensityConfig, TrainConfig, preset_configs, to_dict
 from keras_proseg.layers.unet import ConvBlock
 from keras_proseg.model import NETWORKS
 from keras_proseg.objective import ElboTerms, objective
@@ -163,7 +165,23 @@ def test_unknown_settings_and_values(settings):
             "`size` must come with `fit` crop or resample. Received: 200",
         ),
         ({"seed": 2**32}, "`seed` must be at most 4294967295. Received: 4294967296"),
-        ({"intensity": {"std": 0.0}}, "`std` must be above 0. Received: 0.0"),
+        ({"intensity": {"std": 0.0}}, "`intensity.std` must be above 0. Received: 0.0"),
+        (
+            {"intensity": {"mode": "window", "width": 0.0}},
+            "`intensity.width` must be above 0. Received: 0.0",
+        ),
+        (
+            {"intensity": {"center": 40.0, "width": 400.0}},
+            "`intensity.center` must be given with mode window. Received: mode zscore",
+        ),
+        (
+            {"intensity": {"mode": "window", "std": [2.0]}},
+            "`intensity.std` must be given with mode zscore. Received: mode window",
+        ),
+        (
+            {"intensity": {"scale": 1.0}},
+            "`intensity.scale` must be given with mode divide. Received: mode zscore",
+        ),
         ({"intensity": {"mean": float("nan")}}, "`intensity.mean` must be finite. Received: nan"),
         ({"intensity": {"mean": [0.0, "a"]}}, "`intensity.mean` must be finite. Received: a"),
         ({"intensity": {"std": [1, 2]}}, r"must be one number or 1, one for each .*: \(1, 2\)"),
@@ -175,6 +193,67 @@ def test_unknown_settings_and_values(settings):
 def test_settings_of_another_kind(settings, message):
     with pytest.raises(UsageError, match=message):
         preset_configs("default", **settings)
+
+
+def test_a_field_of_the_intensities_leaves_the_others_as_they_are():
+    window = {"mode": "window", "center": 40.0, "width": 400.0}
+    for config in (ModelConfig(raters=["ann"], intensity=window), {"intensity": window}):
+        found = [
+            ProSeg(raters=["ann"], config=config, **SMALL, **change).settings.intensity
+            for change in (
+                {},
+                {"intensity": {"center": 100.0}},
+                {"intensity": {"mode": "window", "width": 9.0}},
+                {"intensity": {"mode": "divide", "scale": 9.0}},
+                {"intensity": IntensityConfig(mean=3.0)},
+            )
+        ]
+        assert found == [
+            IntensityConfig(**window),
+            IntensityConfig(**window | {"center": 100.0}),
+            IntensityConfig(**window | {"width": 9.0}),
+            IntensityConfig("divide", scale=9.0),
+            IntensityConfig(mean=3.0),
+        ]
+
+
+@pytest.mark.parametrize("raters", [[1, 2], np.array(["1", "2"]), (name for name in ("1", "2"))])
+def test_names_of_raters_are_text_wherever_they_come_from(raters):
+    config = ModelConfig(raters=raters)
+    assert config.raters == ("1", "2")
+    model = ProSeg(config=config, **SMALL)
+    assert [model.rater_index(name) for name in ("1", "2")] == [0, 1]
+    with pytest.raises(UsageError, match="Received: 3"):
+        model.predict_rater(np.zeros((32, 32, 1)), "3")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"raters": "xyz"}, "`raters` must be a sequence of names. Received: 'xyz'"),
+        ({"raters": 5}, "`raters` must be a sequence of names. Received: 5"),
+        ({"raters": []}, r"`raters` must be distinct names. Received: \[\]"),
+        ({"preference_start": 5}, "`preference_start` must be two numbers above 0. Received: 5"),
+        ({"preference_start": (1.0, math.nan)}, "two numbers above 0. Received: nan"),
+        ({"preference_start": ("a", "b")}, "two numbers above 0. Received: a"),
+        ({"preference_start": (1.0, 2.0, 3.0)}, r"two numbers above 0. Received: \(1.0, 2.0"),
+        ({"ambiguity_start_scale": 200.0}, "between 0.0067 and 148. Received: 200.0"),
+    ],
+)
+def test_settings_of_a_model_that_are_none(settings, message):
+    with pytest.raises(UsageError, match=message):
+        ModelConfig(**settings)
+
+
+def test_channels_that_come_first_are_one_line(tmp_path):
+    tiny().save(tmp_path / "model.keras")
+    keras.config.set_image_data_format("channels_first")
+    try:
+        for call in (lambda: tiny(), lambda: load(tmp_path / "model.keras"), lambda: load("lidc")):
+            with pytest.raises(UsageError, match="must be channels_last. Received: channels_first"):
+                call()
+    finally:
+        keras.config.set_image_data_format("channels_last")
 
 
 def test_settings_out_of_range():
@@ -284,3 +363,7 @@ def test_numbers_of_numpy_are_numbers():
     assert (model["intensity"]["mean"], model["intensity"]["std"]) == ([1.0], [2])
     with pytest.raises(UsageError, match="`raters` must be a sequence of names. Received: 'ann'"):
         ProSeg(raters="ann")
+    seed = np.int64(3)
+    model = ProSeg(raters=["ann"], seed=seed, **SMALL)
+    assert json.dumps(model.get_config()["seed"]) == "3"
+    assert keras.ops.convert_to_numpy(model.seed_state)[0] == 3
