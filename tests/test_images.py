@@ -11,6 +11,7 @@ from keras_proseg.data.places import resize
 from keras_proseg.errors import ProSegError, UsageError
 from keras_proseg.files import read_json, write_json
 from keras_proseg.outputs.sample_file import sample_file
+from keras_proseg.runs import Run
 
 IMAGE = np.random.default_rng(0).normal(0, 10, (20, 30)).astype("float32")
 
@@ -111,3 +112,34 @@ def test_refused_images(tmp_path, tiny_run):
     nibabel.save(nibabel.Nifti1Image(np.zeros((4, 4, 4, 2, 2)), np.eye(4)), tmp_path / "a.nii")
     with pytest.raises(ProSegError, match="2-D or 3-D"):
         read_image(tmp_path / "a.nii")
+
+
+def test_what_is_wrong_with_any_slice_shows_before_one_is_drawn(tiny_run, tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "SAMPLE_VALUES", 1)
+    monkeypatch.setattr(Run, "load_model", lambda *_: pytest.fail("loaded"))
+    images = np.stack([IMAGE[..., None]] * 6).astype("float64")
+    for value in (np.nan, -1.8e308 / 1.01):  # finite, but not in float32
+        images[4, 3, 3] = value
+        np.save(tmp_path / "six.npy", images)
+        text = r"six.npy: images must be finite in float32. Received: .*1 image\(s\), first \[4\]"
+        with pytest.raises(ProSegError, match=text):
+            sample_file(tiny_run.path, tmp_path / "six.npy", tmp_path / "out", None, 1)
+
+
+def test_an_unknown_rater_is_no_fault_of_the_image(tiny_run, tmp_path):
+    np.save(tmp_path / "a.npy", IMAGE)
+    with pytest.raises(UsageError, match="^`rater` must be one of ann, bob, cy"):
+        sample_file(tiny_run.path, tmp_path / "a.npy", tmp_path / "out", "zoe", 1)
+
+
+def test_images_of_either_byte_order_are_in_the_machines(tmp_path):
+    np.save(tmp_path / "a.npy", IMAGE.astype(">i2"))
+    nibabel.save(nibabel.Nifti1Image(IMAGE.astype(">f4"), np.eye(4)), tmp_path / "a.nii")
+    for name in ("a.npy", "a.nii"):
+        assert read_image(tmp_path / name).images.dtype.isnative
+
+
+def test_another_file_named_as_a_picture_is_told_as_such(tmp_path):
+    (tmp_path / "a.png").write_text("no picture, but long enough to hold a header of one")
+    with pytest.raises(ProSegError, match="must be a whole .png file. Received: another kind"):
+        read_image(tmp_path / "a.png")

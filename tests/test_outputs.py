@@ -184,7 +184,7 @@ def by_position(folder):
 
 def test_samples_of_a_series_are_a_segmentation_in_place(tiny_run, tiny_model, series, tmp_path):
     folder, units = series
-    sample_file(tiny_run.path, folder, tmp_path / "out", "bob", 3, seed=2)
+    sample_file(tiny_run.path, folder, tmp_path / "out", "1", 3, seed=2)
     expected = tiny_model.sample(units[..., None], "bob", 3, 2) > 0.5
     assert expected.any(axis=(0, 2, 3, 4)).all()
     seg, found = segments(tmp_path / "out" / "masks.dcm", by_position(folder), False)
@@ -254,6 +254,21 @@ def test_a_series_without_what_a_segmentation_needs_is_refused_first(tiny_run, t
     text = r"ct must have whole headers of one series, for a DICOM-SEG. Received: .*PatientID"
     with pytest.raises(ProSegError, match=text):
         sample_file(run, tmp_path / "ct", tmp_path / "out")
+
+
+@pytest.mark.parametrize("thickness", ["", None])
+def test_a_thickness_that_is_not_known_is_that_between_slices(tiny_run, thickness, tmp_path):
+    for z in range(3):
+        place, pixels = (0, 0, 2.5 * z), np.zeros((8, 8))
+        write_slice(tmp_path / "ct" / f"{z}.dcm", pixels, place, z, SliceThickness=thickness)
+    sample_file(tiny_run.path, tmp_path / "ct", tmp_path / "out", None, 1)
+    seg = highdicom.seg.segread(tmp_path / "out" / "masks.dcm")
+    plane = seg.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+    assert float(plane.SliceThickness) == 2.5
+    for z in (1, 2):
+        (tmp_path / "ct" / f"{z}.dcm").unlink()
+    with pytest.raises(ProSegError, match="whole headers of one series, for a DICOM-SEG. Received"):
+        sample_file(tiny_run.path, tmp_path / "ct", tmp_path / "again", None, 1)
 
 
 def test_values_that_16_bits_do_not_hold_are_kept(tmp_path):

@@ -79,15 +79,17 @@ def check_images(images: Any) -> np.ndarray:
     numeric = images.dtype.kind in "biuf"
     require(numeric, "images", "an array of real numbers", f"dtype {images.dtype}")
     if images.dtype.kind == "f":
-        bad = np.flatnonzero(~np.isfinite(images).all(axis=(1, 2, 3)))
-        require(
-            not bad.size,
-            "images",
-            "finite",
-            f"NaN or infinity in {bad.size} image(s), first {bad[:1]}",
-        )
+        bad = [k for k, image in enumerate(images) if not _is_finite(image)]
+        received = f"NaN or infinity in {len(bad)} image(s), first {bad[:1]}"
+        require(not bad, "images", "finite in float32", received)
     # PyTorch takes no other; NIfTI and DICOM files may hold it.
     return images.astype(images.dtype.newbyteorder("="), copy=False)
+
+
+def _is_finite(image: np.ndarray) -> bool:
+    """As the network sees it: a float64 may be beyond the range of a float32."""
+    with np.errstate(over="ignore"):
+        return bool(np.isfinite(image.astype(np.float32)).all())
 
 
 def _shaped_masks(masks: Any, images: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import tensorflow as tf
@@ -27,6 +28,7 @@ def make_signatures(model: Any, num_samples: int, metadata: dict[str, Any]) -> d
         )
     )  # fmt: skip
 
+    checked = partial(_checked, channels)
     answers = Answers(model, num_samples)
     # Graphs of their own, which the signatures by index and by name share.
     mean_of = concrete(answers.mean_of, [image, rater])
@@ -39,19 +41,19 @@ def make_signatures(model: Any, num_samples: int, metadata: dict[str, Any]) -> d
         return _index_of_name(rater, model.raters)
 
     def serving_default(image: Any) -> dict[str, Any]:
-        return answers.maps(_checked(image))
+        return answers.maps(checked(image))
 
     def predict_rater(image: Any, rater: Any) -> dict[str, Any]:
-        return {"probability": mean_of(_checked(image, rater), index(rater))}
+        return {"probability": mean_of(checked(image, rater), index(rater))}
 
     def predict_rater_by_name(image: Any, rater: Any) -> dict[str, Any]:
-        return {"probability": mean_of(_checked(image, rater), named(rater))}
+        return {"probability": mean_of(checked(image, rater), named(rater))}
 
     def sample(image: Any, rater: Any, seed: Any) -> dict[str, Any]:
-        return {"samples": samples(_checked(image, rater, seed), index(rater), seed)}
+        return {"samples": samples(checked(image, rater, seed), index(rater), seed)}
 
     def sample_by_name(image: Any, rater: Any, seed: Any) -> dict[str, Any]:
-        return {"samples": samples(_checked(image, rater, seed), named(rater), seed)}
+        return {"samples": samples(checked(image, rater, seed), named(rater), seed)}
 
     def describe(query: Any) -> dict[str, Any]:
         return {"json": _look_up(query, metadata)}
@@ -67,9 +69,12 @@ def make_signatures(model: Any, num_samples: int, metadata: dict[str, Any]) -> d
     return {key: concrete(function, specs) for key, (function, specs) in signatures.items()}
 
 
-def _checked(image: tf.Tensor, *others: tf.Tensor) -> tf.Tensor:
+def _checked(channels: int, image: tf.Tensor, *others: tf.Tensor) -> tf.Tensor:
     size = tf.shape(image)
+    # Of all numbers there are: the last axis is declared, and so taken as given by who optimises.
+    whole = tf.equal(tf.size(image), tf.reduce_prod(size[:3]) * channels)
     checks = [
+        tf.debugging.Assert(whole, [f"image must have {channels} channels", tf.size(image), size]),
         tf.debugging.Assert(tf.reduce_all(size[1:3] > 0), ["image must have pixels", size]),
         tf.debugging.Assert(
             tf.reduce_all(tf.math.is_finite(image)), ["image must be finite", size]

@@ -1,6 +1,8 @@
 """DICOM-SEG: masks that a viewer lays over the series they were predicted from."""
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -27,7 +29,7 @@ def write_segmentation(
 
     Args:
         path: the new file.
-        source: the Z slices' pydicom datasets; `MAY_BE_EMPTY` are added to them where absent.
+        source: the Z slices' pydicom datasets; what the standard lets them leave out is added.
         masks: (Z, H, W, L) 0/1, in the order of `source`.
         labels: L names, such as raters.
         series_number: of the new series.
@@ -37,16 +39,32 @@ def write_segmentation(
         ProSegError: the series lacks what a segmentation needs.
     """
     highdicom = import_extra("highdicom", "DICOM-SEG", "data")
-    try:
-        for image, name in product(source, MAY_BE_EMPTY):
-            image.setdefault(name, None)
+    with _one_line(source, path):
+        _complete(source)
         _segmentation(highdicom, source, masks, labels, series_number).save_as(path)
-    except Exception as error:  # what a header lacks or garbles shows here, in many ways
+
+
+@contextmanager
+def _one_line(source: list[Any], path: Path) -> Iterator[None]:
+    """What a header lacks or garbles shows in many ways."""
+    try:
+        yield
+    except Exception as error:
         where = Path(getattr(source[0], "filename", None) or path).parent
         text = f"{where} must have whole headers of one series, for a DICOM-SEG."
         lacking = isinstance(error, AttributeError) and error.name
         reason = f"no {lacking}" if lacking else reason_of(error)
         raise ProSegError(f"{text} Received: {reason}") from error
+
+
+def _complete(source: list[Any]) -> None:
+    """Adds what may be left out of an image, but not of a segmentation of it."""
+    for image, name in product(source, MAY_BE_EMPTY):
+        image.setdefault(name, None)
+    if len(source) > 1 and any(image.get("SliceThickness") is None for image in source):
+        apart = np.diff([np.array(image.ImagePositionPatient, float) for image in source], axis=0)
+        for image in source:
+            image.SliceThickness = round(float(np.median(np.linalg.norm(apart, axis=1))), 6)
 
 
 def check_segmentable(source: list[Any]) -> None:
@@ -55,9 +73,14 @@ def check_segmentable(source: list[Any]) -> None:
     Args:
         source: their pydicom datasets.
     """
+    from highdicom.seg import segread
+
     shape = (len(source), source[0].Rows, source[0].Columns, 1)
     with TemporaryDirectory() as folder:
-        write_segmentation(Path(folder) / "masks.dcm", source, np.zeros(shape, np.uint8), ["none"])
+        path = Path(folder) / "masks.dcm"
+        write_segmentation(path, source, np.zeros(shape, np.uint8), ["none"])
+        with _one_line(source, path):
+            segread(path)
 
 
 def _segmentation(

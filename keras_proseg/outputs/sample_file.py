@@ -61,6 +61,7 @@ def sample_file(
     found = find_run(run)
     source = _read(image, found.model_config().image_channels)
     model = found.load_model("best")
+    who = None if rater is None else model.raters[model.rater_index(rater)]
     for note in source.notes:
         warnings.warn(str(note), stacklevel=2)
     warn_of_other_intensities(found, source.images, image)
@@ -78,7 +79,7 @@ def sample_file(
         if source.series is None:
             _write(folder, "masks", masks, source, labels)
         else:
-            _write_dicom(folder, source.series, masks, rater, labels)
+            _write_dicom(folder, source.series, masks, who, labels)
         _picture(model, images, folder / "samples.png")
         names = sorted(path.name for path in folder.iterdir())
     return [out / name for name in names]
@@ -155,7 +156,7 @@ def _write(
 
 
 def _write_dicom(
-    folder: Path, series: Series, masks: np.ndarray, rater: Any, labels: list[str]
+    folder: Path, series: Series, masks: np.ndarray, rater: str | None, labels: list[str]
 ) -> None:
     from keras_proseg.outputs.dicom_seg import write_segmentation
 

@@ -295,6 +295,8 @@ def test_duplicates_are_named_and_the_first_instance_wins(series, nodules, tmp_p
     ("fields", "words"),
     [
         ({"RescaleIntercept": None, "RescaleSlope": None}, "with RescaleSlope"),
+        ({"RescaleSlope": ""}, "with RescaleSlope"),
+        ({"RescaleIntercept": ""}, "with RescaleSlope"),
         ({"ImagePositionPatient": None}, "ImagePositionPatient"),
         ({"Rows": 0}, "a whole position and size"),
         ({"RescaleSlope": "inf"}, "finite RescaleSlope"),

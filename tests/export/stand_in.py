@@ -29,6 +29,7 @@ from tensorflow_serving.apis import (
 from tensorflow_serving.config import model_server_config_pb2
 
 INVALID, MISSING = grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND
+UNMET = grpc.StatusCode.FAILED_PRECONDITION
 CODES = {code.value[0]: code for code in grpc.StatusCode}
 UNLIMITED = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
 
@@ -107,7 +108,7 @@ class Servable:
 
     def predict(self, signature, inputs):
         if signature not in self.batchers:
-            raise Refused(INVALID, f'Serving signature key "{signature}" not found.')
+            raise Refused(UNMET, f'Serving signature key "{signature}" not found.')
         wanted = self.definitions[signature].inputs
         if set(wanted) != set(inputs):
             raise Refused(INVALID, f"inputs must be {sorted(wanted)}, not {sorted(inputs)}")
@@ -116,11 +117,9 @@ class Servable:
         return self.batchers[signature](inputs)
 
     @staticmethod
-    def _check(name, info, value):
+    def _check(name, info, value):  # of types only: the server looks at no shape
         if tf.as_dtype(value.dtype) != tf.as_dtype(info.dtype):
             raise Refused(INVALID, f"{name} must be {tf.as_dtype(info.dtype).name}")
-        if not tf.TensorShape(info.tensor_shape).is_compatible_with(value.shape):
-            raise Refused(INVALID, f"{name} must be of shape {tf.TensorShape(info.tensor_shape)}")
 
 
 class StandIn(prediction_service_pb2_grpc.PredictionServiceServicer):

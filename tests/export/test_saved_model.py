@@ -92,6 +92,14 @@ def test_an_empty_batch_gives_an_empty_answer(served):
         ("sample_by_name", {"rater": ["Ann"], "seed": [0]}, "ann, bob, cy"),
         ("serving_default", {"image": np.full((1, 32, 32, 1), np.nan)}, "finite"),
         ("serving_default", {"image": np.zeros((1, 0, 32, 1))}, "must have pixels"),
+        ("serving_default", {"image": np.zeros((1, 32, 32, 3))}, "must have 1 channels"),
+        ("serving_default", {"image": np.zeros((2, 32, 32, 4))}, "must have 1 channels"),
+        ("serving_default", {"image": np.zeros((1, 32, 32, 0))}, "must have 1 channels"),
+        ("predict_rater", {"image": np.zeros((1, 32, 32, 2)), "rater": [0]}, "1 channels"),
+        (
+            "sample_by_name", {"image": np.zeros((1, 32, 32, 2)), "rater": [""], "seed": [0]},
+            "1 channels",
+        ),
         ("metadata", {"query": ["weather"]}, "raters"),
     ],
 )  # fmt: skip

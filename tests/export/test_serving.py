@@ -148,7 +148,8 @@ SMALL = np.zeros((1, 16, 16, 1), "float32")
     ("call", "code"),
     [
         ({"model": "other", "signature": "serving_default", "image": SMALL}, "NOT_FOUND"),
-        ({"signature": "predict", "image": SMALL}, "INVALID_ARGUMENT"),
+        ({"signature": "predict", "image": SMALL}, "FAILED_PRECONDITION"),
+        ({"signature": "serving_default", "image": SMALL[..., [0, 0, 0]]}, "INVALID_ARGUMENT"),
         ({"signature": "serving_default", "image": SMALL.astype("float64")}, "INVALID_ARGUMENT"),
         ({"signature": "serving_default", "image": SMALL.astype("uint8")}, "INVALID_ARGUMENT"),
         ({"signature": "serving_default", "image": SMALL[0]}, "INVALID_ARGUMENT"),

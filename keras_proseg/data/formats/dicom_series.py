@@ -110,15 +110,18 @@ def read_slice(path: Path, shape: tuple[int, int] | None = None) -> np.ndarray:
     image = _read(path)
     try:
         pixels = image.pixel_array
-        slope = float(getattr(image, "RescaleSlope", 1))
-        intercept = float(getattr(image, "RescaleIntercept", 0))
+        given = [image.get(name) for name in ("RescaleSlope", "RescaleIntercept")]
+        slope, intercept = (
+            usual if value is None else float(value)
+            for value, usual in zip(given, (1.0, 0.0), strict=True)
+        )
         ct = getattr(image, "Modality", "CT") == "CT"
-        measured = not ct or hasattr(image, "RescaleIntercept")
+        measured = not ct or None not in given
         shown = str(image.PhotometricInterpretation)
     except Exception as error:
         reason = " ".join(str(error).split())  # which decoders are lacking comes in later lines
         raise ProSegError(f"{path} must hold whole pixels. Received: {reason}") from error
-    wanted = "a slice of one channel" if shape is None else f"a CT slice of {shape[0]}x{shape[1]}"
+    wanted = "one slice of one channel" if shape is None else f"a CT slice of {shape[0]}x{shape[1]}"
     good = pixels.ndim == 2 and (shape is None or pixels.shape == shape)
     require(good, str(path), f"{wanted} pixels", pixels.shape)
     require(measured, str(path), "a CT slice with RescaleSlope and RescaleIntercept", "none")

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_proseg.data.arrays import check_images
 from keras_proseg.data.findings import Finding, Findings
 from keras_proseg.data.formats.dicom_series import Series, read_series, read_slice
 from keras_proseg.data.formats.volumes import KINDS, Pixels, kind_of, read_pixels
-from keras_proseg.errors import UsageError
+from keras_proseg.errors import ProSegError, UsageError
 
 DICOM = ".dcm"
 
@@ -51,7 +52,7 @@ def read_image(path: str | Path, channels: int | None = None) -> ImageFile:
         kinds = ", ".join((*KINDS, DICOM))
         raise UsageError(f"IMAGE must end in one of {kinds}. Received: {path.name}")
     pixels = read_pixels(path)
-    images = pixels.slices(channels)
+    images = _checked(pixels.slices(channels), path)
     flat = pixels.array.ndim == 2 or (pixels.array.ndim == 3 and len(images) == 1 != channels)
     return ImageFile(images, pixels.kind, pixels, flat)
 
@@ -62,4 +63,13 @@ def _read_dicom(path: Path) -> ImageFile:
     findings = Findings(str(path))
     series = read_series(path, findings)
     units = np.stack([read_slice(file.path) for file in series.files])
-    return ImageFile(units[..., None], DICOM, series=series, notes=tuple(findings.items))
+    images = _checked(units[..., None], path)
+    return ImageFile(images, DICOM, series=series, notes=tuple(findings.items))
+
+
+def _checked(images: np.ndarray, path: Path) -> np.ndarray:
+    """All of them at once: else what is wrong with the last shows after the others are drawn."""
+    try:
+        return check_images(images)
+    except ProSegError as error:
+        raise ProSegError(f"{path}: {error}") from error

@@ -121,7 +121,10 @@ def _read_png(path: Path) -> Pixels:
     from PIL import Image
 
     with path.open("rb") as handle:
-        depth, colour = handle.read(26).ljust(26, b"\0")[24:]  # of the header, which comes first
+        header = handle.read(26).ljust(26, b"\0")
+    if header[:8] != b"\x89PNG\r\n\x1a\n":
+        raise ValueError("another kind of file")
+    depth, colour = header[24:]
     good = depth <= 8 or colour == 0  # else Pillow keeps the upper 8 bits without a word
     require(good, str(path), "of 8 bits, or of 16 and one channel", f"{depth} bits in colour")
     with Image.open(path, formats=["PNG"]) as picture:
