@@ -1,6 +1,7 @@
 """`keras-proseg data`: look at a source before training on it, and prepare it."""
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
@@ -25,6 +26,7 @@ def verify(source: str, **settings: Any) -> None:
         click.echo(f"{'ERROR' if finding.fatal else 'note '} {finding}")
     if dataset is not None:
         click.echo(_counts(dataset))
+        _tell_simulated(dataset)
     errors = len(findings.fatal)
     notes = len(findings.items) - errors
     click.echo(f"{source}: {errors} to mend, {notes} to know.")
@@ -41,15 +43,17 @@ def prepare(source: str, out: str, shards: int, **settings: Any) -> None:
     """Write SOURCE as one file that is read fast: memory-mapped, bit-packed, checksummed."""
     from keras_proseg.config import as_stored
     from keras_proseg.data.findings import note_lines
-    from keras_proseg.data.preparing import write_prepared
+    from keras_proseg.data.preparing import check_target, write_prepared
     from keras_proseg.data.sources import read_dataset
 
+    check_target(Path(out), shards)  # before minutes of reading
     dataset = read_dataset(source, as_stored(_config(settings)))
     for path in write_prepared(dataset, out, shards):
         click.echo(f"{path}  {path.stat().st_size / 1e6:.1f} MB")
     for line in note_lines(dataset.notes):
         click.echo(line)
     click.echo(_counts(dataset))
+    _tell_simulated(dataset)
 
 
 @data.command()
@@ -61,8 +65,9 @@ def audit(source: str, out: str, **settings: Any) -> None:
     from keras_proseg.audit.report import verdict, write_audit
     from keras_proseg.config import as_stored
     from keras_proseg.data.sources import read_dataset
-    from keras_proseg.files import read_json
+    from keras_proseg.files import check_new_folder, read_json
 
+    check_new_folder(Path(out), "--out")  # before minutes of reading
     path = write_audit(read_dataset(source, as_stored(_config(settings))), out)
     click.echo(verdict(read_json(path.with_suffix(".json"))["identity"]))
     click.echo(path)
@@ -72,6 +77,13 @@ def _config(settings: dict[str, Any]) -> Any:
     from keras_proseg.config import DataConfig
 
     return DataConfig(**given(settings))
+
+
+def _tell_simulated(dataset: Any) -> None:
+    from keras_proseg.data.findings import SIMULATED
+
+    if dataset.image_kind == "phantom":
+        click.echo(SIMULATED)
 
 
 def _counts(dataset: Any) -> str:

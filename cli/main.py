@@ -15,7 +15,7 @@ from keras_proseg.errors import ProSegError
 
 from .data import data
 from .options import backend_option, config_options, export_options, given, new_rater_options
-from .start import start_backend
+from .start import backend_of, start_backend
 
 MOST_FINDINGS = 20
 
@@ -90,14 +90,14 @@ def train(
     settings = given(settings)
     if (data is None) == (resume is None):
         raise click.UsageError("Give either --data or --resume RUN.")
-    if resume and (settings or out):
+    if resume is not None and (settings or out):
         raise click.UsageError("--resume goes on with the run's own settings: give it alone.")
-    start_backend(backend)
+    start_backend(backend or (None if resume is None else backend_of(resume)))
     from keras_proseg import training
 
     from .report import print_run
 
-    if resume:
+    if resume is not None:
         run = training.resume(resume, log=click.echo)
     else:
         run = training.train(str(data), out, log=click.echo, **settings)
@@ -150,7 +150,10 @@ def evaluate(
     save_masks: str | None,
     backend: str | None,
 ) -> None:
-    """Score a trained RUN, or `lidc`, with every metric, on its validation cases by default."""
+    """Score a trained RUN, or `lidc`, with every metric.
+
+    By default on its validation cases; of other data on all, which --split changes.
+    """
     start_backend(backend)
     from keras_proseg.evaluation import evaluate_run
 

@@ -15,11 +15,12 @@ def print_table(summary: dict[str, Any], title: str) -> None:
 
     from keras_proseg.metrics.table import table
 
-    grid = Table(title=title, title_justify="left")
+    # Names may look like rich's markup.
+    grid = Table(title=escape(title), title_justify="left")
     for name in ("metric", "mean", "95 % interval"):
         grid.add_column(name, justify="left" if name == "metric" else "right")
     for row in table(summary):
-        grid.add_row(*map(escape, row))  # names of raters may look like rich's markup
+        grid.add_row(*map(escape, row))
     Console().print(grid)
     counts = f"{summary['num_cases']} cases of {summary['num_patients']} patients"
     click.echo(f"{counts}, {summary['num_samples']} samples each.")

@@ -26,6 +26,16 @@ def start_backend(name: str | None) -> None:
         keras.ops.zeros(1)  # devices are looked for, and lacking ones reported, at the first use
 
 
+def backend_of(run: str) -> str | None:
+    """The backend that a run was begun on, so that it goes on with the same draws.
+
+    None where `KERAS_BACKEND` names one.
+    """
+    from keras_proseg.runs import Run
+
+    return None if os.environ.get("KERAS_BACKEND") else Run.open(run).backend
+
+
 @contextmanager
 def ending_at_once() -> Iterator[None]:
     """Ends the process at Ctrl-C and SIGTERM without an exception.

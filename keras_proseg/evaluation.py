@@ -9,7 +9,7 @@ import numpy as np
 from keras_proseg.config import SCORED_SAMPLES
 from keras_proseg.data.dataset import Dataset
 from keras_proseg.data.findings import note_lines
-from keras_proseg.errors import require
+from keras_proseg.errors import UsageError, require
 from keras_proseg.files import check_folder, write_csv, write_json
 from keras_proseg.intensities import warn_of_other_intensities
 from keras_proseg.memory import images_at_once
@@ -98,12 +98,14 @@ def evaluate_run(
         The summary of `keras_proseg.evaluate`, with `split` and `source`.
 
     Raises:
-        UsageError: a split that the data lacks, or `out` that is no folder.
+        UsageError: a split that the data lacks, or `out` that is no folder, or a run's.
         ProSegError: no run, or data that does not fit it.
     """
+    run = find_run(path)
     if out is not None:
         check_folder(Path(out), "--out")
-    run = find_run(path)
+        if (Path(out) / "plan.json").is_file():  # its own scores would be lost
+            raise UsageError(f"`--out` must be a folder that is no run. Received: {out}")
     split = split or ("all" if data else "val")
     dataset = cases_of_run(run, data, split)
     if data is not None:  # the run's own were told of when it was trained

@@ -8,7 +8,7 @@ from keras import ops
 from keras_proseg import objective as obj
 from keras_proseg.batch import batch_of
 from keras_proseg.errors import UsageError
-from keras_proseg.optimizers import make_optimizer
+from keras_proseg.optimizers import for_any_backend, make_optimizer
 from keras_proseg.runtime import JIT_COMPILE
 from keras_proseg.trainers import NonFiniteGuard, TrainStep
 
@@ -102,11 +102,14 @@ class Fitting(TrainStep):
             steps_per_execution=steps_per_execution,
         )
 
-    def fit(self: Any, x: Any = None, *, callbacks: Any = None, **kwargs: Any) -> Any:
+    def fit(
+        self: Any, x: Any = None, y: Any = None, *, callbacks: Any = None, **kwargs: Any
+    ) -> Any:
         """Keras' own, guarded against steps that are not finite again and again.
 
         Args:
             x: batches {image, masks, annotated}, as `elbo_terms` takes them.
+            y: None, always.
             callbacks: Keras' own.
             **kwargs: of Keras' `fit`.
 
@@ -114,12 +117,25 @@ class Fitting(TrainStep):
             UsageError: targets or weights, which a bound has none of.
             ProSegError: a batch of another shape, or steps that stay non-finite.
         """
-        for name in ("y", "sample_weight", "class_weight"):
-            if kwargs.get(name) is not None:
-                raise UsageError(f"`{name}` must be left out: x holds all. Received: {name}")
+        _check_alone(y=y, **kwargs)
         given = callbacks if isinstance(callbacks, (list, tuple)) else [callbacks]
         callbacks = [NonFiniteGuard(self.settings.max_bad_steps), *(c for c in given if c)]
         return super().fit(x, callbacks=callbacks, **kwargs)
+
+    def evaluate(self: Any, x: Any = None, y: Any = None, **kwargs: Any) -> Any:
+        """Keras' own, of batches as `fit` takes them.
+
+        Args:
+            x: batches {image, masks, annotated}.
+            y: None, always.
+            **kwargs: of Keras' `evaluate`.
+
+        Raises:
+            UsageError: targets or weights, which a bound has none of.
+            ProSegError: a batch of another shape.
+        """
+        _check_alone(y=y, **kwargs)
+        return super().evaluate(x, **kwargs)
 
     def get_compile_config(self: Any) -> dict[str, Any] | None:
         """The optimizer, which is all of `compile` that a file keeps; None before that."""
@@ -131,5 +147,16 @@ class Fitting(TrainStep):
 
     def compile_from_config(self: Any, config: dict[str, Any]) -> None:
         """Compiles with the saved optimizer."""
-        self.compile(keras.saving.deserialize_keras_object(config["optimizer"]))
+        self.compile(keras.saving.deserialize_keras_object(for_any_backend(config["optimizer"])))
         self.optimizer.build(self.trainable_variables)
+
+
+def _check_alone(**given: Any) -> None:
+    """Raises where Keras would drop what stands beside batches without a word."""
+    beside = given.get("validation_data")
+    parts = beside[1:] if isinstance(beside, (tuple, list)) else ()
+    if any(part is not None for part in parts):
+        raise UsageError("`validation_data` must be batches alone. Received: targets or weights")
+    for name in ("y", "sample_weight", "class_weight"):
+        if given.get(name) is not None:
+            raise UsageError(f"`{name}` must be left out: x holds all. Received: {name}")

@@ -17,7 +17,7 @@ import keras
 from keras import ops
 
 from keras_proseg.bound import elbo_terms
-from keras_proseg.config import ModelConfig, model_config, of_saved, to_dict
+from keras_proseg.config import ModelConfig, model_config, of_saved, plain_seed, to_dict
 from keras_proseg.fitting import Fitting
 from keras_proseg.graphs import Graphs
 from keras_proseg.imagenet import encoder_weights
@@ -48,7 +48,7 @@ class ProSeg(Fitting, keras.Model):
     Args:
         raters: names of the R raters.
         config: a `ModelConfig` (or its dict) for everything else; its raters give way to `raters`.
-        seed: of the latents drawn in training and by unseeded calls of `sample`.
+        seed: of the latents drawn in training and by unseeded calls of `sample`; below 2**31.
         load_encoder: let the encoder start as `encoder_weights` says; False where all weights are
             loaded afterwards.
         **settings: fields of `ModelConfig` by name. `intensity` says how raw pixels are scaled:
@@ -89,7 +89,7 @@ class ProSeg(Fitting, keras.Model):
         super().__init__(name=name, dtype="float32")
         self.settings = model_config(raters, config, settings)
         c = self.settings
-        self.raters, self.seed = list(c.raters), int(seed)
+        self.raters, self.seed = list(c.raters), plain_seed(seed)
         self.graphs = Graphs(self)
         num_raters = len(c.raters)
         self.scaling = IntensityScaling(c.intensity, name="scaling")

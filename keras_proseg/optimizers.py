@@ -42,6 +42,21 @@ def make_optimizer(config: TrainConfig | None = None, trained_encoder: bool = Fa
     return keras.optimizers.MultiOptimizer(keras.optimizers.OptimizerMap(network, rules))
 
 
+def for_any_backend(saved: Any) -> Any:
+    """A saved optimizer whose parts are Keras' own.
+
+    PyTorch's are saved by where Keras keeps them for it, which no other backend can import.
+    """
+    if isinstance(saved, (list, tuple)):
+        return [for_any_backend(each) for each in saved]
+    if not isinstance(saved, dict):
+        return saved
+    changed = {name: for_any_backend(each) for name, each in saved.items()}
+    if str(saved.get("module")).startswith("keras.src.backend."):
+        changed |= {"module": "keras.optimizers", "registered_name": None}
+    return changed
+
+
 def set_rates(optimizer: Any, config: TrainConfig, factor: float = 1.0) -> None:
     """Sets every rate of an optimizer of `make_optimizer` to its peak times `factor`."""
     peaks = {

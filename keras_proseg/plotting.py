@@ -1,5 +1,7 @@
 """Pictures: what the raters drew, what the model draws for each, what anyone might draw."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -7,26 +9,59 @@ import numpy as np
 
 from keras_proseg.data.dataset import Dataset, mask_areas
 from keras_proseg.files import atomic_file
+from keras_proseg.outputs.writers import structure_names
 
 PHANTOM = "SIMULATED pixels, real contours: not a result on LIDC CT"
+NUM_ROWS, NUM_OUTLINES = 4, 12
+# Captions, the power to show, and the largest value there can be of it: that of a standard
+# deviation of what lies between 0 and 1 is 1/2.
+MAPS = {
+    "mean": ("mean probability, 0 to 1", 1.0, 1.0),
+    "between_rater": ("s.d. between raters, 0 to 0.5", 0.5, 0.5),
+    "boundary": ("s.d. of boundary, 0 to 0.5", 0.5, 0.5),
+}
 
 
-def plot_samples(model: Any, dataset: Dataset, path: str | Path, num_cases: int = 4) -> None:
-    """Writes a PNG of a few cases.
+@dataclass(frozen=True)
+class Cell:
+    """One picture of a grid.
+
+    Attributes:
+        caption: above it.
+        image: (H, W): a grey image, stretched to its own range, or a map.
+        outlines: pairs of a mask (H, W) and a colour.
+        top: of a map the value of the brightest colour; None for a grey image.
+    """
+
+    caption: str
+    image: np.ndarray
+    outlines: Sequence[tuple[np.ndarray, Any]] = ()
+    top: float | None = None
+
+
+def plot_samples(model: Any, dataset: Dataset, path: str | Path) -> None:
+    """Writes a PNG of a few cases, a row for each of their structures.
 
     Args:
         model: a `ProSeg`.
-        dataset: the cases; those with the most foreground and disagreement spread are picked.
+        dataset: the cases; some with foreground are picked, from agreement to dispute.
         path: the PNG.
-        num_cases: rows.
     """
-    rows = [_columns(model, dataset, index) for index in _pick(dataset, num_cases)]
-    title = PHANTOM if dataset.image_kind == "phantom" else ""
-    draw_grid(rows, path, title)
+    names = structure_names(dataset.notes.get("structures"), dataset.num_classes)
+    rows = []
+    for index in _pick(dataset, max(1, NUM_ROWS // len(names))):
+        image, drawn = dataset.images[index], np.flatnonzero(dataset.annotated[index])
+        colours = rater_colours(len(dataset.raters))
+        for k, cells in enumerate(image_cells(model, image, names)):
+            outlines = [(dataset.masks[index, r, ..., k], colours[r]) for r in drawn]
+            gray = cells[0].image
+            first = Cell(str(dataset.case_ids[index])[-24:], gray)
+            rows.append([first, Cell("annotations", gray, outlines), *cells])
+    draw_grid(rows, path, PHANTOM if dataset.image_kind == "phantom" else "")
 
 
-def draw_grid(rows: list[list[tuple[str, np.ndarray, Any]]], path: str | Path, title: str) -> None:
-    """Draws cells (caption, image, list of (mask, colour) outlines or None) and saves a PNG."""
+def draw_grid(rows: list[list[Cell]], path: str | Path, title: str) -> None:
+    """Draws rows of cells and saves a PNG."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -37,8 +72,8 @@ def draw_grid(rows: list[list[tuple[str, np.ndarray, Any]]], path: str | Path, t
     for row, line in zip(rows, axes, strict=True):
         for axis in line:
             axis.axis("off")
-        for (caption, image, outlines), axis in zip(row, line, strict=False):
-            _draw_cell(axis, caption, image, outlines)
+        for cell, axis in zip(row, line, strict=False):
+            _draw_cell(axis, cell)
     if title:
         figure.suptitle(title, color="crimson", fontsize=11)
     with atomic_file(path) as temporary:
@@ -46,41 +81,55 @@ def draw_grid(rows: list[list[tuple[str, np.ndarray, Any]]], path: str | Path, t
 
 
 def image_cells(
-    model: Any, image: np.ndarray, seed: int = 0, num_samples: int = 12
-) -> list[tuple[str, np.ndarray, Any]]:
-    """Cells of one raw image (H, W, C): predictions by rater, diverse samples, uncertainty."""
+    model: Any,
+    image: np.ndarray,
+    structures: Sequence[str],
+    samples: np.ndarray | None = None,
+    rater: str | None = None,
+) -> list[list[Cell]]:
+    """For each structure the cells of one image: predictions by rater, samples, uncertainty.
+
+    Args:
+        model: a `ProSeg`.
+        image: (H, W, C), raw.
+        structures: K names.
+        samples: (S, H, W, K) probabilities to show; drawn as anyone would where None.
+        rater: whose they are; None for anyone's.
+    """
+    if samples is None:
+        samples = model.sample(image, None, NUM_OUTLINES)
     gray = image.astype(float).mean(axis=-1)
-    maps = model.uncertainty(image)
-    means = model.rater_moments(image[None])[0][0, ..., 0]
-    colours = rater_colours(len(model.raters))
-    by_rater = [(mean > 0.5, colour) for mean, colour in zip(means, colours, strict=True)]
-    samples = model.sample(image, None, num_samples, seed)[..., 0] > 0.5
-    cells = [
-        ("predicted, by rater", gray, by_rater),
-        (f"{num_samples} diverse samples", gray, [(s, "gold") for s in samples]),
-    ]
-    names = {"mean": "mean probability", "between_rater": "between raters", "boundary": "boundary"}
-    return cells + [(text, maps[name][..., 0], None) for name, text in names.items()]
+    maps, means = model.uncertainty(image), model.rater_moments(image[None])[0][0]
+    shown, colours = samples[:NUM_OUTLINES] > 0.5, rater_colours(len(model.raters))
+    count = f"{len(shown)}" + (f" of {len(samples)}" if len(samples) > len(shown) else "")
+    drawn = f"{count} diverse samples" if rater is None else f"{count} samples of {rater}"
+    rows = []
+    for k, name in enumerate(structures):
+        by_rater = list(zip(means[..., k] > 0.5, colours, strict=True))
+        own = f": {name}" if len(structures) > 1 else ""
+        cells = [
+            Cell(f"predicted, by rater{own}", gray, by_rater),
+            Cell(drawn, gray, [(sample, "gold") for sample in shown[..., k]]),
+        ]
+        rows.append(
+            cells
+            + [
+                Cell(text, maps[name][..., k] ** power, top=top)
+                for name, (text, power, top) in MAPS.items()
+            ]
+        )
+    return rows
 
 
-def _columns(model: Any, dataset: Dataset, index: int) -> list[tuple[str, np.ndarray, Any]]:
-    image = dataset.images[index]
-    gray = image.astype(float).mean(axis=-1)
-    colours = rater_colours(len(dataset.raters))
-    drawn = [
-        (dataset.masks[index, r, ..., 0], colours[r])
-        for r in np.flatnonzero(dataset.annotated[index])
-    ]
-    cells = [(str(dataset.case_ids[index])[-24:], gray, []), ("annotations", gray, drawn)]
-    return cells + image_cells(model, image)
-
-
-def _draw_cell(axis: Any, caption: str, image: np.ndarray, outlines: Any) -> None:
-    axis.imshow(image, cmap="gray" if outlines is not None else "magma", interpolation="nearest")
-    for mask, colour in outlines or []:
+def _draw_cell(axis: Any, cell: Cell) -> None:
+    if cell.top is None:
+        axis.imshow(cell.image, cmap="gray", interpolation="nearest")
+    else:
+        axis.imshow(cell.image, cmap="magma", interpolation="nearest", vmin=0, vmax=cell.top)
+    for mask, colour in cell.outlines:
         if min(mask.shape) > 1 and mask.any() and not mask.all():
             axis.contour(mask, [0.5], colors=[colour], linewidths=0.8)
-    axis.set_title(caption, fontsize=8, parse_math=False)  # names may hold a $
+    axis.set_title(cell.caption, fontsize=8, parse_math=False)  # names may hold a $
 
 
 def rater_colours(count: int) -> list[Any]:

@@ -97,9 +97,14 @@ class RunConfig:
         """
         source = self.section("data").get("source")
         if source is None:
-            text = f"{self.path} names no file of data: give the data (to resume, in Python)."
+            text = f"{self.path} names no file of data: give the data (`--data`, or in Python)."
             raise UsageError(f"{text} Received: none")
         return source
+
+    @property
+    def backend(self) -> str | None:
+        """The backend that the run was begun on, as far as is known."""
+        return self.checked("versions", self.config.get("versions", {})).get("backend")
 
     @property
     def origin(self) -> dict[str, Any]:

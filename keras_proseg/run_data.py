@@ -11,7 +11,7 @@ from keras_proseg.data.dataset import Dataset
 from keras_proseg.data.findings import DataError, Finding
 from keras_proseg.data.fit import scale_of
 from keras_proseg.data.sources import read_dataset
-from keras_proseg.data.split import split_dataset, subset
+from keras_proseg.data.split import LEAST_GROUPS, split_dataset, subset
 from keras_proseg.errors import ProSegError, UsageError
 from keras_proseg.runs import Run
 
@@ -35,11 +35,25 @@ def cases_of_run(run: Run, data: str | None, split: str) -> Dataset:
     if data is not None and split != "all" and dataset.split is None:
         text = f"{data} names no split, so that one is drawn: {run.path} may know its patients."
         warnings.warn(text, stacklevel=2)
+    elif data is not None and split == "all":
+        _warn_of_training_cases(run, dataset, config.seed)
     if data is None or split != "all":  # other data may have too few patients to be split
         dataset = split_dataset(dataset, config.seed)
     if data is None:
         check_data(run, dataset)  # else patients trained on may be on another side by now
     return subset(dataset, split)
+
+
+def _warn_of_training_cases(run: Run, dataset: Dataset, seed: int) -> None:
+    """Scores on cases that a model has learnt from are no scores."""
+    if dataset.split is None and len(np.unique(dataset.patients)) >= LEAST_GROUPS:
+        drawn = split_dataset(dataset, seed)
+        own = drawn.fingerprint() == run.section("data").get("fingerprint")
+        dataset = drawn if own else dataset
+    learnt = 0 if dataset.split is None else int((dataset.split == "train").sum())
+    if learnt:
+        text = f"{learnt} of the {len(dataset)} cases are of split train, which {run.path} may have"
+        warnings.warn(f"{text} learnt from: --split val or test leaves them out.", stacklevel=3)
 
 
 def cases_of_rater(run: Run, data: str, rater: str) -> Dataset:

@@ -63,10 +63,11 @@ class Run(RunConfig):
         return run
 
     def discard_unless_begun(self) -> None:
-        """Removes config.json, and the directory if it was made for it, before there is a plan."""
-        if (self.path / "plan.json").exists():
+        """Removes what was written, and a directory that was made for it, until it has a model."""
+        if (self.path / "last.keras").exists():
             return
-        self.config_file.unlink(missing_ok=True)
+        for name in ("config.json", "plan.json", "history.csv"):
+            (self.path / name).unlink(missing_ok=True)
         if self.is_new:
             with suppress(OSError):  # somebody else's file
                 self.path.rmdir()
@@ -122,6 +123,7 @@ class Run(RunConfig):
                 rows = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(handle)]
             if any(not row.keys() >= OF_HISTORY for row in rows):
                 raise ValueError(f"a row without {', '.join(sorted(OF_HISTORY))}")
+            rows = [row | {"step": int(row["step"])} for row in rows]
         except (TypeError, ValueError) as error:
             text = f"{file} must hold the numbers of every checkpoint. Received: {error}"
             raise ProSegError(text) from error

@@ -14,6 +14,7 @@ from keras_proseg.config import ModelConfig, TrainConfig
 from keras_proseg.data.dataset import Dataset
 from keras_proseg.data.pipeline import BatchReader, training_batches
 from keras_proseg.data.split import split_rows, subset
+from keras_proseg.errors import ProSegError, require
 from keras_proseg.evaluation import evaluate
 from keras_proseg.files import write_csv, write_json
 from keras_proseg.plan import Plan, first_plan, step_limit
@@ -46,6 +47,7 @@ class Session:
                     self.model = ProSeg(config=model, seed=train.seed)
                 self.model.compile(make_optimizer(train, self.model.has_trained_encoder))
         done = self.steps_done
+        self._check_files(done)
         self.rows = [row for row in run.history() if row["step"] <= done]
         self.seconds_before = self.rows[-1]["seconds"] if self.rows else 0.0
         self.cpu_before = self.rows[-1]["cpu_seconds"] if self.rows else 0.0
@@ -53,6 +55,13 @@ class Session:
     @property
     def steps_done(self) -> int:
         return self.model.steps_done
+
+    def _check_files(self, done: int) -> None:
+        """A file that somebody removed must not begin the run anew, over what is left of it."""
+        files = {"history.csv": done > 0, "last.keras": (self.run.path / "best.keras").is_file()}
+        for name, wanted in files.items():
+            there = not wanted or (self.run.path / name).is_file()
+            require(there, str(self.run.path), f"a run with its {name}", "no such file")
 
     def finish(self) -> Run:
         """Trains to the end of the plan, then scores the best checkpoint on val."""
@@ -102,7 +111,10 @@ class Session:
         return {name: float(values[-1]) for name, values in history.history.items()}
 
     def _chunk(self, plan: Plan) -> None:
+        from keras_proseg.trainers import check_any_step
+
         losses = self._fit(plan.count_from(self.steps_done), plan)
+        check_any_step(self.model)
         val = self._validate()
         row = {"step": self.steps_done, **losses} | {f"val_{k}": v for k, v in val.items()}
         row["seconds"] = self.seconds_before + time.monotonic() - self.started
@@ -121,9 +133,12 @@ class Session:
     def _validate(self) -> dict[str, float]:
         count = min(self.config.val_cases, len(self.val))
         rows = np.linspace(0, len(self.val) - 1, count).astype(int)
-        summary, _ = evaluate(
-            self.model, self.val.take(rows), self.config.val_samples, progress=False, volumes=False
-        )
+        cases, count = self.val.take(rows), self.config.val_samples
+        try:
+            summary, _ = evaluate(self.model, cases, count, progress=False, volumes=False)
+        except ProSegError as error:  # steps that were finite may have led far away
+            text = "What is learnt must give probabilities: lower the learning rate."
+            raise ProSegError(f"{text} Received: {error}") from error
         return {name: summary[name] for name in ("ged", "dice_match", "dice_rater")}
 
     def _report(self) -> None:

@@ -16,15 +16,17 @@ from keras_proseg.config import (
     with_intensity,
 )
 from keras_proseg.data.dataset import Dataset, rows_of
-from keras_proseg.data.findings import Findings, note_lines
+from keras_proseg.data.findings import SIMULATED, Findings, note_lines
 from keras_proseg.data.fit import at_scale
 from keras_proseg.data.lazy import channel_moments
 from keras_proseg.data.sources import as_asked, load_dataset
 from keras_proseg.data.split import split_dataset, split_rows, unlearnt_raters
 from keras_proseg.data.verify import check_dataset
 from keras_proseg.errors import UsageError, require
+from keras_proseg.files import check_new_folder
 from keras_proseg.imagenet import package_file
 from keras_proseg.intensities import intensities_of
+from keras_proseg.memory import steps_in_memory
 from keras_proseg.run_data import check_data
 from keras_proseg.runs import Run
 from keras_proseg.session import Session
@@ -62,6 +64,11 @@ def train(
     model_config, train_config = preset_configs(settings.pop("preset", "default"), **settings)
     if model_config.encoder_start == "imagenet":
         package_file()  # before anything is read or written
+    if train_config.dicom is not None:  # commands on the run may start elsewhere
+        dicom = Path(train_config.dicom).expanduser().resolve()
+        train_config = replace(train_config, dicom=str(dicom))
+    if out is not None:
+        check_new_folder(Path(out), "--out")  # before the data are read
     dataset = _dataset(data, train_config)
     train_config = at_scale(train_config, dataset.notes)
     sides = set(() if dataset.split is None else dataset.split.tolist())
@@ -73,6 +80,7 @@ def train(
         facts = _facts(data, dataset)
         facts["intensities"] = intensities_of(dataset, model_config.intensity)
         run.write_config(model_config, train_config, facts)
+        log(f"Run: {run.path}; if it is stopped, --resume {run.path} goes on.")
         _announce(dataset, facts, log)
         return _trained(run, model_config, train_config, dataset, log)
     except Exception:  # memory that is not there among them
@@ -92,17 +100,27 @@ def resume(path: str | Path, data: Dataset | None = None, log: Any = print) -> R
         ProSegError: no run there, or its data has changed.
     """
     run = Run.open(path)
+    _note_backend(run, log)
     train_config = run.train_config()
     dataset = _dataset(run.source if data is None else data, train_config)
     check_data(run, dataset)
     return _trained(run, run.model_config(), train_config, dataset, log)
 
 
+def _note_backend(run: Run, log: Any) -> None:
+    import keras
+
+    before, now = run.backend, keras.backend.backend()
+    if before not in (None, now):
+        log(f"NOTE: trained on {before} so far, on {now} from here: the draws are others.")
+
+
 def _trained(run: Run, model: ModelConfig, config: TrainConfig, dataset: Dataset, log: Any) -> Run:
     from keras_proseg.runtime import data_parallel, spread_operations
 
     spread_operations()
-    with data_parallel(config.devices) if config.devices > 1 else nullcontext():
+    devices = data_parallel(config.devices) if config.devices > 1 else nullcontext()
+    with devices, steps_in_memory():
         return Session(run, model, config, dataset, log).finish()
 
 
@@ -145,7 +163,7 @@ def _dataset(data: str | Dataset, config: TrainConfig) -> Dataset:
 
 def _announce(dataset: Dataset, facts: dict[str, Any], log: Any) -> None:
     if dataset.image_kind == "phantom":
-        log("NOTE: the PIXELS ARE SIMULATED (no DICOM files); the outlines are real readers'.")
+        log(SIMULATED)
         log("      What this run scores is not a result on LIDC CT. --dicom DIR uses real CT.")
     sides = ", ".join(f"{count} {side}" for side, count in facts["split"].items())
     dropped = f"; {dataset.dropped} without any rater left out" if dataset.dropped else ""

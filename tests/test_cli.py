@@ -10,10 +10,11 @@ import pytest
 from click.testing import CliRunner
 from keras_proseg_cli.main import main
 from keras_proseg_cli.report import print_run, print_table
+from tiny_data import tiny_arrays
 
 import keras_proseg
 from keras_proseg.config import TrainConfig
-from keras_proseg.files import read_json, write_json
+from keras_proseg.files import read_json, with_nan, write_json
 from keras_proseg.runs import Run
 
 
@@ -87,6 +88,28 @@ def test_sample_command(tiny_run, tmp_path):
     assert np.load(tmp_path / "o" / "masks.npy").shape == (1, 2, 32, 32, 1)
 
 
+def test_options_of_sample_are_heeded(tiny_run, tiny_model, tmp_path):
+    image = tiny_arrays(1)["images"][0]
+    np.save(tmp_path / "image.npy", image)
+    options = ("--rater", "1", "--num-samples", 3, "--seed", 5)
+    done = run("sample", tiny_run.path, tmp_path / "image.npy", "--out", tmp_path / "o", *options)
+    assert done.exit_code == 0, done.output
+    found = np.load(tmp_path / "o" / "probabilities.npy")[0]
+    np.testing.assert_allclose(found, tiny_model.sample(image, "bob", 3, 5), atol=1e-6)
+
+
+def test_scores_are_printed_as_they_are_kept(tiny_run, tmp_path):
+    done = run("evaluate", tiny_run.path, "--num-samples", 3, "--out", tmp_path / "scores")
+    assert done.exit_code == 0, done.output
+    kept = with_nan(read_json(tmp_path / "scores" / "metrics.json"))
+    assert kept["num_samples"] == 3
+    for name in ("ged", "dice_match", "fragments", "dice_rater/bob"):
+        low, high = kept[f"{name}_ci"]
+        line = next(line for line in done.output.splitlines() if f" {name} " in line)
+        assert f"{kept[name]:.3f} " in line
+        assert f" {low:.3f} to {high:.3f} " in line
+
+
 def test_samples_have_a_folder_of_their_own_by_default(tiny_run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     np.save("scan.v2.npy", np.zeros((32, 32, 1), "float32"))
@@ -104,6 +127,14 @@ def test_samples_have_a_folder_of_their_own_by_default(tiny_run, tmp_path, monke
         (["train"], 2, "--data or --resume"),
         (["train", "--data", "lidc", "--resume", "x"], 2, "--data or --resume"),
         (["train", "--resume", "x", "--steps", "3"], 2, "own settings"),
+        (["train", "--resume", "", "--steps", "3"], 2, "own settings"),
+        (["train", "--resume", ""], 1, "run directory"),
+        (["train", "--data", ""], 2, "Received: an empty name"),
+        (["train", "--data", "{broken}", "--out", "{run}"], 2, "new or empty"),
+        (["data", "verify", ""], 2, "Received: an empty name"),
+        (["data", "prepare", "{broken}", "--out", "{data}"], 2, "or a prepared one to be replaced"),
+        (["data", "audit", "{broken}", "--out", "{run}"], 2, "new or empty"),
+        (["train", "--data", "lidc", "--zoom", "50"], 2, "`zoom` must be at most 1"),
         (["train", "--data", "none.npz"], 2, "existing .npz"),
         (["train", "--data", "x.mat"], 2, "lidc"),
         (["train", "--data", "lidc", "--steps", "-2"], 2, "at least 1"),

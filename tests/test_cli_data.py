@@ -323,3 +323,12 @@ def test_a_source_that_is_none_is_a_wrong_use(command, tmp_path):
     root = files.write_png(tmp_path / "png", files.cases(1))
     assert run("data", command, root, *out, "--fit", "crop").exit_code == 2
     assert not (tmp_path / "out").exists()
+
+
+def test_simulated_pixels_are_told_by_every_command(tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_PROSEG_CACHE", str(tmp_path / "cache"))
+    for arguments in (("verify", "lidc"), ("prepare", "lidc", "--out", tmp_path / "three.h5")):
+        done = run("data", *arguments, "--images", "phantom", "--limit", 3)
+        assert done.exit_code == 0, done.output
+        assert "NOTE: the PIXELS ARE SIMULATED" in done.output
+    assert "SIMULATED" in run("data", "verify", tmp_path / "three.h5").output

@@ -125,6 +125,31 @@ def test_other_data_of_which_a_split_is_drawn_are_told_to_be_known_perhaps(tiny_
     assert any("dee.npz names no split: all cases of dee are learnt from" in line for line in lines)
 
 
+def test_cases_that_were_learnt_from_are_told(tiny_run, tiny_npz, tmp_path, recwarn):
+    def told(**given):
+        recwarn.clear()
+        evaluate_run(tiny_run.path, num_samples=1, **given)
+        return [str(w.message) for w in recwarn if "learnt from" in str(w.message)]
+
+    (line,) = told(data=str(tiny_npz))
+    assert line.startswith("18 of the 24 cases are of split train, which")
+    assert "--split val or test" in line
+    assert told(data=str(tiny_npz), split="test") == []
+    columns = {"patient_ids": np.arange(6), "rater_ids": ["ann", "bob", "cy"]}
+    np.savez(tmp_path / "six.npz", **tiny_arrays(6), **columns)
+    assert told(data=str(tmp_path / "six.npz")) == []
+    columns["split"] = ["train"] * 2 + ["val"] * 4
+    np.savez(tmp_path / "six.npz", **tiny_arrays(6), **columns)
+    assert told(data=str(tmp_path / "six.npz"))[0].startswith("2 of the 6 cases")
+
+
+def test_scores_do_not_replace_those_of_the_training(tiny_run):
+    before = (tiny_run.path / "metrics.json").read_bytes()
+    with pytest.raises(UsageError, match="`--out` must be a folder that is no run"):
+        evaluate_run(tiny_run.path, split="test", num_samples=1, out=tiny_run.path)
+    assert (tiny_run.path / "metrics.json").read_bytes() == before
+
+
 def test_other_data_of_several_sizes_are_to_be_prepared(tiny_run, tmp_path):
     root = files.write_png(tmp_path / "in", files.cases(2))
     for path in (root / "case1").iterdir():

@@ -54,8 +54,16 @@ def test_an_image_is_seen_at_the_spacing_of_the_training(coarse_run, tiny_model,
     seen = resize(coarse, (20, 30))
     expected = resize(tiny_model.sample(seen, "ann", 2, 3)[1], (40, 60))
     np.testing.assert_allclose(found.get_fdata(), expected, atol=1e-5)
+    spacing = np.full((2, 2), 0.7)
+    np.savez(tmp_path / "ct.npz", images=np.stack([coarse, coarse + 1]), spacing=spacing)
+    sample_file(coarse_run, tmp_path / "ct.npz", tmp_path / "npz", "ann", 2, seed=3)
+    found = np.load(tmp_path / "npz" / "probabilities.npz")["probabilities"]
+    np.testing.assert_allclose(found[0, 1], expected, atol=1e-5)
+    for odd in (spacing * [[1], [2]], spacing * np.nan, spacing[0]):
+        np.savez(tmp_path / "ct.npz", images=np.stack([coarse, coarse + 1]), spacing=odd)
+        assert read_image(tmp_path / "ct.npz").spacing is None
     np.save(tmp_path / "ct.npy", IMAGE)
-    with pytest.warns(UserWarning, match=r"ct.npy: no pixel spacing is known.*at 1.4 mm -> use"):
+    with pytest.warns(UserWarning, match=r"ct.npy: no pixel spacing of all is.*at 1.4 mm -> use"):
         sample_file(coarse_run, tmp_path / "ct.npy", tmp_path / "plain", "ann", 2, seed=3)
     plain = np.load(tmp_path / "plain" / "probabilities.npy")
     expected = tiny_model.sample(IMAGE[..., None], "ann", 2, 3)

@@ -158,8 +158,8 @@ def test_a_rater_is_learnt_from_images_as_the_network_knows_them(
         lambda reader, first, augmented: asked.append(augmented) or batches(reader, first, False),
     )  # fmt: skip
     images, masks = batch(2)["image"], np.ones((2, 32, 32), "uint8")
-    before = np.random.get_state()[1].copy()
-    add_rater(tiny(views=views), "dan", images, masks, steps=1, batch_size=2, augment=augment)
+    model, before = tiny(views=views), np.random.get_state()[1].copy()
+    add_rater(model, "dan", images, masks, steps=1, batch_size=2, augment=augment)
     assert asked == [expected]
     np.testing.assert_array_equal(np.random.get_state()[1], before)  # the caller's own
 

@@ -5,10 +5,13 @@ from functools import partial
 
 import numpy as np
 import pytest
+import tensorflow as tf
+from keras_proseg_cli.start import backend_of
 from tiny_data import TINY, tiny_arrays
 
-from keras_proseg import ProSegError, UsageError, load
+from keras_proseg import ProSegError, UsageError, load, load_dataset, memory
 from keras_proseg.evaluation import evaluate_run
+from keras_proseg.files import read_json, write_json
 from keras_proseg.runs import Run
 from keras_proseg.training import resume, train
 
@@ -95,8 +98,67 @@ def test_a_training_without_memory_for_a_step_leaves_no_run(tiny_npz, tmp_path, 
     def finish(*_):
         raise MemoryError
 
-    for name in ("Session.finish", "intensities_of"):
-        with monkeypatch.context() as patch, pytest.raises(MemoryError):
-            patch.setattr(f"keras_proseg.training.{name}", finish)
+    text = "A step must fit in memory: lower `batch_size`.* Received: not enough memory"
+    for name, error, words in (
+        ("training.Session.finish", ProSegError, text),
+        ("session.Session._fit", ProSegError, text),  # there is a plan by then
+        ("training.intensities_of", MemoryError, None),
+    ):
+        with monkeypatch.context() as patch, pytest.raises(error, match=words):
+            patch.setattr(f"keras_proseg.{name}", finish)
             train(str(tiny_npz), tmp_path / "run", lambda line: None, steps=1, **TINY)
         assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "is_one"),
+    [
+        (tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor"), True),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"),
+         True),
+        (RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 10 bytes."), True),
+        (np.exceptions.AxisError("axis 3"), False),
+        (ProSegError("of our own"), False),
+    ],
+)  # fmt: skip
+def test_what_backends_say_of_memory_is_one_line(error, is_one):
+    with pytest.raises((type(error), ProSegError)) as caught, memory.steps_in_memory():
+        raise error
+    assert (caught.value is not error) == is_one
+    assert not is_one or isinstance(caught.value, ProSegError)
+
+
+def test_a_run_that_lost_a_file_is_not_begun_anew(tiny_run, tmp_path):
+    for lost in ("history.csv", "last.keras"):
+        path = shutil.copytree(tiny_run.path, tmp_path / lost)
+        (path / lost).unlink()
+        before = (path / "best.keras").read_bytes()
+        with pytest.raises(ProSegError, match=f"must be a run with its {lost}. Received: no such"):
+            resume(path)
+        assert (path / "best.keras").read_bytes() == before
+
+
+def test_a_run_goes_on_with_the_backend_it_was_begun_on(tiny_run, tmp_path, monkeypatch):
+    path = shutil.copytree(tiny_run.path, tmp_path / "run")
+    config = read_json(path / "config.json")
+    config["versions"]["backend"] = "jax"
+    write_json(path / "config.json", config)
+    monkeypatch.delenv("KERAS_BACKEND", raising=False)
+    assert backend_of(str(path)) == "jax"
+    monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
+    assert backend_of(str(path)) is None
+    monkeypatch.setattr("keras_proseg.training._trained", lambda run, *_: run)
+    lines = []
+    resume(path, log=lines.append)
+    assert lines == ["NOTE: trained on jax so far, on tensorflow from here: the draws are others."]
+    resume(tiny_run.path, log=lines.append)
+    assert len(lines) == 1
+
+
+def test_a_folder_of_dicom_files_is_found_from_any_other(tiny_npz, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("keras_proseg.training._trained", lambda run, *_: run)
+    dataset = load_dataset(str(tiny_npz))
+    monkeypatch.setattr("keras_proseg.training._dataset", lambda *_: dataset)
+    run = train("lidc", "run", lambda line: None, dicom="scans", steps=1, **TINY)
+    assert run.config["train"]["dicom"] == str(tmp_path / "scans")

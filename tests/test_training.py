@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import numpy as np
@@ -67,6 +68,35 @@ def test_learning_finds_the_discs_and_the_raters(tmp_path):
     changed = Dataset.from_arrays(**tiny_arrays(60, seed=9), patients=np.arange(60) // 2)
     with pytest.raises(ProSegError, match="changed data"):
         resume(run.path, changed)
+
+
+def test_weights_that_went_far_away_are_told_as_such(tiny_npz, tmp_path, monkeypatch):
+    def fit(self, *_):
+        decoder = self.model.mask_decoder
+        decoder.set_weights([weight * np.nan for weight in decoder.get_weights()])
+        return {"loss": 1.0}
+
+    monkeypatch.setattr(Session, "_fit", fit)
+    text = "must give probabilities: lower the learning rate. Received: .*finite"
+    with pytest.raises(ProSegError, match=text):
+        train(str(tiny_npz), tmp_path / "run", print, steps=2, **TINY)
+
+
+@pytest.mark.parametrize(("skipped", "raises"), [(2, True), (1, False)])
+def test_a_training_that_took_no_step_at_all_says_so(
+    skipped, raises, tiny_npz, tmp_path, monkeypatch
+):
+    def fit(self, count, *_):
+        self.model.steps_seen.assign(2)
+        self.model.steps_skipped.assign(skipped)
+        return {"loss": np.nan}
+
+    monkeypatch.setattr(Session, "_fit", fit)
+    monkeypatch.setattr(Session, "_validate", lambda self: {"ged": 0.5, "dice_rater": 0.5})
+    monkeypatch.setattr(Session, "_report", lambda self: None)
+    text = "lower the learning rate.* Received: 2 steps, none of them finite"
+    with pytest.raises(ProSegError, match=text) if raises else nullcontext():
+        train(str(tiny_npz), tmp_path / "run", print, steps=2, **TINY)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import numpy as np
 from keras_proseg.audit.measure import Audit
 from keras_proseg.data.dataset import Dataset
 from keras_proseg.metrics.overlap import bounding_box
-from keras_proseg.plotting import PHANTOM, draw_grid, rater_colours
+from keras_proseg.plotting import PHANTOM, Cell, draw_grid, rater_colours
 
 DISPUTED, PER_ROW = 12, 4  # cases in the picture
 CONTEXT = 1.0  # margin of a picture around the outlines, in their size
@@ -69,14 +69,14 @@ def draw_disputed(dataset: Dataset, audit: Audit, path: Path) -> None:
         draw_grid(grid, path, PHANTOM if dataset.image_kind == "phantom" else "")
 
 
-def _cell(dataset: Dataset, row: int, agreement: float) -> tuple[str, np.ndarray, Any]:
+def _cell(dataset: Dataset, row: int, agreement: float) -> Cell:
     gray = np.asarray(dataset.images[row]).astype(float).mean(axis=-1)
     masks = np.asarray(dataset.masks[row]).max(axis=-1)
     box = _window(masks.max(axis=0))
     colours = rater_colours(len(dataset.raters))
     present = np.flatnonzero(dataset.annotated[row])
     outlines = [(masks[r][box], colours[r]) for r in present]
-    return f"{str(dataset.case_ids[row])[-24:]}  Dice {agreement:.2f}", gray[box], outlines
+    return Cell(f"{str(dataset.case_ids[row])[-24:]}  Dice {agreement:.2f}", gray[box], outlines)
 
 
 def _window(union: np.ndarray) -> tuple[slice, slice]:

@@ -3,6 +3,7 @@
 `ModelConfig` is what a saved model carries, `TrainConfig` what a run records beside it.
 """
 
+from keras_proseg.config.checks import plain_seed
 from keras_proseg.config.data import (
     DATA_CHOICES,
     MAX_READERS,
@@ -62,6 +63,7 @@ __all__ = [
     "default_rater_order",
     "model_config",
     "of_saved",
+    "plain_seed",
     "preset_configs",
     "to_dict",
     "with_intensity",

@@ -8,7 +8,7 @@ from typing import Any
 
 from keras_proseg.errors import UsageError
 
-MOST_SEED = 2**32 - 1
+MOST_SEED = 2**31 - 1  # PyTorch keeps seeds in 32 bits, one of them the sign
 KINDS: dict[str, tuple[type, str]] = {
     "int": (numbers.Integral, "a whole number"),
     "float": (numbers.Real, "a number"),
@@ -79,10 +79,19 @@ def check_least(config: Any, names: tuple[str, ...], least: int) -> None:
 
 
 def check_seed(config: Any) -> None:
-    """Raises unless the field `seed` is one that Keras takes."""
-    check_least(config, ("seed",), 0)
-    if config.seed > MOST_SEED:
-        raise UsageError(f"`seed` must be at most {MOST_SEED}. Received: {config.seed}")
+    """Raises unless the field `seed` is one that every backend takes."""
+    plain_seed(config.seed)
+
+
+def plain_seed(seed: Any) -> int:
+    """`seed` as Python's int.
+
+    Raises:
+        UsageError: no whole number from 0 to `MOST_SEED`.
+    """
+    if not isinstance(seed, numbers.Integral) or not 0 <= int(seed) <= MOST_SEED:
+        raise UsageError(f"`seed` must be a whole number from 0 to {MOST_SEED}. Received: {seed}")
+    return int(seed)
 
 
 def check_choice(name: str, value: Any, allowed: tuple[Any, ...]) -> None:

@@ -8,6 +8,7 @@ from keras_proseg.config.samples import NUM_SAMPLES
 from keras_proseg.errors import UsageError
 
 DEFAULT_MINUTES = 3.0
+MOST_ZOOM = 1.0  # a third of all images are enlarged or shrunk by more than 2.7 there
 TRAIN_CHOICES = {
     "preset": ("default", "published"),
     "optimizer": ("muon", "adam"),
@@ -50,10 +51,10 @@ class TrainConfig(DataConfig):
         clip: bound on the norm of the gradient of each optimizer's weights; None for none.
         augment: flips, rotation, intensity.
         rotation: of the augmentation: `"quarter"` turns, or `"any"` angle.
-        zoom: of the augmentation: standard deviation of the log of the factor.
+        zoom: of the augmentation: standard deviation of the log of the factor, at most 1.
         finish: during this last share of the planned steps augmentation is only quarter turns and
             flips, without zoom: pixels and outlines as they are in use, not interpolated.
-        validations: how often at least the validation cases are scored during a run.
+        validations: about how often at least the validation cases are scored during a run.
         val_cases: validation cases scored during a run (all of them at its end).
         val_samples: samples per case of these scores.
         num_samples: samples per case of the final table.
@@ -91,6 +92,8 @@ class TrainConfig(DataConfig):
         check_least(self, _LEAST_1, 1)
         check_least(self, _LEAST_0, 0)
         check_seed(self)
+        if self.zoom > MOST_ZOOM:
+            raise UsageError(f"`zoom` must be at most {MOST_ZOOM}. Received: {self.zoom}")
         if not 0 <= self.finish < 1:
             raise UsageError(f"`finish` must be at least 0 and below 1. Received: {self.finish}")
         if self.batch_size % self.devices:

@@ -6,6 +6,7 @@ from typing import Any
 
 from keras_proseg.errors import ProSegError, UsageError
 
+SIMULATED = "NOTE: the PIXELS ARE SIMULATED (no DICOM files); the outlines are real readers'."
 MOST_NOTES = 5  # shown by commands that do other things
 
 

@@ -30,23 +30,37 @@ def write_prepared(dataset: Dataset, out: str | Path, shards: int = 1) -> list[P
 
     Returns:
         The files written, whole or not at all.
+
+    Raises:
+        UsageError: too few or too many shards, or `out` is another file.
+        ProSegError: it cannot be written.
     """
     out = Path(out)
     if not 1 <= shards <= len(dataset):
         raise UsageError(f"`--shards` must be 1 to {len(dataset)}. Received: {shards}")
+    check_target(out, shards)
     if shards == 1:
-        if out.is_dir() or (out.exists() and not is_prepared(out)):  # the source, by mistake
-            wanted = "a new file, or a prepared one to be replaced"
-            raise UsageError(f"`--out` must be {wanted}. Received: {out}")
         with atomic_file(out) as temporary:
             _write(dataset, temporary)
         return [out]
-    check_new_folder(out, "--out")
     parts = np.array_split(np.arange(len(dataset)), shards)
     with atomic_folder(out) as folder:
         for number, rows in enumerate(parts, 1):
             _write(dataset.take(rows), folder / f"shard-{number:04d}-of-{shards:04d}")
     return sorted(out.glob("shard-*"))
+
+
+def check_target(out: Path, shards: int) -> None:
+    """Raises unless `write_prepared` may write to `out`.
+
+    Raises:
+        UsageError: it is another file, perhaps the source, or a folder that is not empty.
+    """
+    if shards > 1:
+        check_new_folder(out, "--out")
+    elif out.is_dir() or (out.exists() and not is_prepared(out)):
+        wanted = "a new file, or a prepared one to be replaced"
+        raise UsageError(f"`--out` must be {wanted}. Received: {out}")
 
 
 class PreparedWriter:

@@ -33,6 +33,8 @@ def read_source(source: str, config: DataConfig, findings: Findings) -> Dataset 
     if source == "lidc":
         return _read_lidc(config)
     check_not_lidc(config)
+    if not source:  # a variable of a shell that is not set
+        raise UsageError(f"Data must be {SOURCES}. Received: an empty name")
     path = Path(source)
     check_name(path, UsageError)
     suffix = path.suffix.lower()

@@ -24,8 +24,10 @@ def warped(
     layers = np.moveaxis(masks, 0, -2).reshape(height, width, -1)
     together = np.concatenate([image, layers], axis=-1, dtype=np.float32)
     linear = transform[[0, 1, 3, 4]]
-    if height == width and np.abs(linear - np.rint(linear)).max() < WHOLE:
-        moved = _turned(together, *np.rint(linear).astype(int))
+    whole = np.rint(linear).astype(int)
+    turns = np.abs(whole).sum() == 2 and np.abs(linear - whole).max() < WHOLE
+    if height == width and turns:
+        moved = _turned(together, *whole)
     else:
         pixels = together.reshape(height * width, -1)
         moved = (_interpolation(transform, height, width) @ pixels).reshape(together.shape)

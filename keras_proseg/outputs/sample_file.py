@@ -26,6 +26,7 @@ from keras_proseg.outputs.writers import plain_names, structure_names, write_nif
 from keras_proseg.pretrained import find_run
 from keras_proseg.progress import progress_bar
 from keras_proseg.run_data import names_of
+from keras_proseg.runs import Run
 
 
 def sample_file(
@@ -75,12 +76,12 @@ def sample_file(
         binary = ((p > 0.5).astype(np.uint8) for p in probabilities)
         masks = _stored(folder / "masks.npy", binary, len(images))
         labels = _labels(probabilities, names_of(found).get("structures"))
+        _picture(model, images, probabilities, who, found, folder / "samples.png")
         _write(folder, "probabilities", probabilities, source, labels)
         if source.series is None:
             _write(folder, "masks", masks, source, labels)
         else:
             _write_dicom(folder, source.series, masks, who, labels)
-        _picture(model, images, folder / "samples.png")
         names = sorted(path.name for path in folder.iterdir())
     return [out / name for name in names]
 
@@ -103,7 +104,8 @@ def _dated(image: str | Path) -> Path:
 def _scaled(source: ImageFile, config: DataConfig, path: str | Path) -> np.ndarray:
     """The images at the scale of the run's training."""
     if config.spacing is not None and source.spacing is None:
-        text = f"{path}: no pixel spacing is known, but the run was trained at {config.spacing} mm"
+        text = f"{path}: no pixel spacing of all is known"
+        text += f", but the run was trained at {config.spacing} mm"
         warnings.warn(f"{text} -> use a file that states it", stacklevel=3)
     size = scaled_size(source.images.shape[1:3], source.spacing, config)
     return _resized(source.images, size, 1)
@@ -176,8 +178,15 @@ def _labels(values: np.ndarray, structures: list[str] | None) -> list[str]:
     return [f"{sample}_{name}" for sample in samples for name in names]
 
 
-def _picture(model: Any, images: np.ndarray, path: Path) -> None:
+def _picture(
+    model: Any, images: np.ndarray, drawn: np.ndarray, rater: str | None, run: Run, path: Path
+) -> None:
+    """Of some slices of `images` (N, H, W, C) what was `drawn` (N, S, h, w, K)."""
     from keras_proseg.plotting import draw_grid, image_cells
 
-    chosen = np.unique(np.linspace(0, len(images) - 1, min(4, len(images))).astype(int))
-    draw_grid([image_cells(model, images[k]) for k in chosen], path, "")
+    names = structure_names(names_of(run).get("structures"), drawn.shape[4])
+    rows = []
+    for k in np.unique(np.linspace(0, len(images) - 1, min(4, len(images))).astype(int)):
+        samples = _resized(drawn[k], images.shape[1:3], 1)
+        rows += image_cells(model, images[k], names, samples, rater)
+    draw_grid(rows, path, "")

@@ -5,11 +5,11 @@ from typing import Any
 
 import keras
 
-from keras_proseg.trainers.guard import NonFiniteGuard
+from keras_proseg.trainers.guard import NonFiniteGuard, check_any_step
 
 _trainer = import_module(f"keras_proseg.trainers.{keras.backend.backend()}")
 
 Adam: Any = _trainer.Adam
 TrainStep: Any = _trainer.TrainStep
 
-__all__ = ["Adam", "NonFiniteGuard", "TrainStep"]
+__all__ = ["Adam", "NonFiniteGuard", "TrainStep", "check_any_step"]

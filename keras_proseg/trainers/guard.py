@@ -45,8 +45,20 @@ class NonFiniteGuard(keras.callbacks.Callback):
         self.model.sync_state()
         bad = int(ops.convert_to_numpy(self.model.bad_steps))
         if bad >= self.limit:
-            raise ProSegError(
-                "The loss must be finite: masks are 0 to 1; lower the learning rate, or look at "
-                "the images' range. "
-                f"Received: {bad} non-finite steps in a row"
-            )
+            raise _non_finite(f"{bad} non-finite steps in a row")
+
+
+def check_any_step(model: Any) -> None:
+    """Raises where every step so far was skipped, of however few.
+
+    Raises:
+        ProSegError: the model is what it was before.
+    """
+    skipped = int(ops.convert_to_numpy(model.steps_skipped))
+    if skipped and skipped == model.steps_done:
+        raise _non_finite(f"{skipped} steps, none of them finite")
+
+
+def _non_finite(received: str) -> ProSegError:
+    text = "The loss must be finite: masks are 0 to 1; lower the learning rate, or look at the"
+    return ProSegError(f"{text} images' range. Received: {received}")

@@ -21,8 +21,8 @@ INSTALLED = [b for b, needs in PACKAGES.items() if all(map(find_spec, needs.valu
 TESTS = Path(__file__).parents[1]
 START = """
 import sys
-if "{backend}" != "tensorflow":
-    sys.modules["tensorflow"] = None
+for other in {{"tensorflow", "jax", "torch"}} - {{"{backend}"}}:
+    sys.modules[other] = None
 import keras, numpy as np
 from keras import ops
 sys.path.insert(0, r"{tests}")
@@ -55,6 +55,9 @@ for name in {installed}:
     np.save(r"{out}/" + name + "_{backend}.npy", ops.convert_to_numpy(answer))
     state = {{v.path: ops.convert_to_numpy(v) for v in model.optimizer.variables}}
     np.savez(r"{out}/" + name + "_{backend}.npz", **state)
+    masks = tiny_arrays(2)["masks"][..., None]
+    assert np.isfinite(model.train_on_batch({{"image": image, "masks": masks}})).all()
+    assert model.steps_done == 3
 """
 )
 
@@ -70,7 +73,7 @@ def run_on(backend, script, out):
 
 @pytest.mark.skipif(len(INSTALLED) < 2, reason="one backend alone has none to agree with")
 def test_files_and_predictions_carry_over(tmp_path):
-    """Train, load, sample and evaluate without TensorFlow; then read all files everywhere."""
+    """Train, load, sample and evaluate without the others; then read all files everywhere."""
     for backend in INSTALLED:
         run_on(backend, WRITE, tmp_path / backend)
     for backend in INSTALLED:

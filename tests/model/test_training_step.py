@@ -251,6 +251,13 @@ def test_weights_of_samples_are_refused():
         model.fit(data, sample_weight=np.ones(2), batch_size=2, verbose=0)
     with pytest.raises(UsageError, match="targets or weights"):
         model.train_on_batch(data, np.ones(2))
+    with pytest.raises(UsageError, match="`sample_weight` must be left out"):
+        model.evaluate(data, sample_weight=np.ones(2), verbose=0)
+    for name in ("fit", "evaluate"):
+        with pytest.raises(UsageError, match="`y` must be left out"):
+            getattr(model, name)(data, np.ones(2), verbose=0)
+    with pytest.raises(UsageError, match="`validation_data` must be batches alone"):
+        model.fit(data, validation_data=(data, None, np.ones(2)), verbose=0)
 
 
 @pytest.mark.backend

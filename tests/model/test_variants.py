@@ -164,7 +164,11 @@ def test_unknown_settings_and_values(settings):
             {"size": 200},
             "`size` must come with `fit` crop or resample. Received: 200",
         ),
-        ({"seed": 2**32}, "`seed` must be at most 4294967295. Received: 4294967296"),
+        (
+            {"seed": 2**31},
+            "whole number from 0 to 2147483647. Received: 2147483648",
+        ),
+        ({"seed": -1}, "`seed` must be a whole number from 0 to 2147483647. Received: -1"),
         ({"intensity": {"std": 0.0}}, "`intensity.std` must be above 0. Received: 0.0"),
         (
             {"intensity": {"mode": "window", "width": 0.0}},
@@ -363,6 +367,8 @@ def test_numbers_of_numpy_are_numbers():
     assert (model["intensity"]["mean"], model["intensity"]["std"]) == ([1.0], [2])
     with pytest.raises(UsageError, match="`raters` must be a sequence of names. Received: 'ann'"):
         ProSeg(raters="ann")
+    with pytest.raises(UsageError, match="`seed` must be a whole number from 0 to 2147483647"):
+        ProSeg(raters=["ann"], seed=2**31)
     seed = np.int64(3)
     model = ProSeg(raters=["ann"], seed=seed, **SMALL)
     assert json.dumps(model.get_config()["seed"]) == "3"

@@ -23,6 +23,7 @@ class Pixels:
         affine: voxel to `unit`.
         codes: of sform and qform, the spaces that `affine` leads to; 0 and 0 for none.
         unit: `"mm"`, `"micron"`, `"meter"` or `"unknown"`, which is taken for mm.
+        sides: mm per pixel along rows and columns, where an npz says.
     """
 
     path: Path
@@ -31,6 +32,7 @@ class Pixels:
     affine: np.ndarray | None = None
     codes: tuple[int, int] = (0, 0)
     unit: str = "mm"
+    sides: tuple[float, float] | None = None
 
     @property
     def placed(self) -> bool:
@@ -49,7 +51,7 @@ class Pixels:
     def spacing(self) -> tuple[float, float] | None:
         """mm per pixel along rows and columns, where the file says (sides of 1 say nothing)."""
         if self.in_mm is None:
-            return None
+            return self.sides
         sides = np.linalg.norm(self.in_mm[:3, :3], axis=0)
         said = self.placed or bool((sides != 1).any())
         return (float(sides[0]), float(sides[1])) if said else None
@@ -108,9 +110,18 @@ def read_pixels(path: str | Path) -> Pixels:
 
 
 def _read_npz(path: Path) -> Pixels:
-    arrays = read_arrays(path, ("images",))
+    arrays = read_arrays(path, ("images", "spacing"))
     require("images" in arrays, str(path), "an npz with an array `images`", "none of that name")
-    return Pixels(path, ".npz", arrays["images"])
+    return Pixels(path, ".npz", arrays["images"], sides=_common_sides(arrays.get("spacing")))
+
+
+def _common_sides(spacing: np.ndarray | None) -> tuple[float, float] | None:
+    """Of all images of an npz, if they are alike and plausible."""
+    if spacing is None or spacing.ndim != 2 or spacing.shape[1] != 2 or not len(spacing):
+        return None
+    height, width = spacing[0].tolist()
+    good = 0 < height < np.inf and 0 < width < np.inf and (spacing == spacing[0]).all()
+    return (float(height), float(width)) if good else None
 
 
 def _read_npy(path: Path) -> Pixels:

@@ -1,0 +1,89 @@
+"""Pictures show what they say: the samples given, every structure, maps on one scale."""
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny_data import tiny_arrays
+from tiny_model import tiny
+
+from keras_proseg import Dataset, plotting
+from keras_proseg.outputs.sample_file import sample_file
+from keras_proseg.plotting import Cell, draw_grid, image_cells, plot_samples
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tiny(num_classes=2)
+
+
+@pytest.fixture
+def grids(monkeypatch):
+    """The rows of every grid that is drawn."""
+    drawn = []
+    monkeypatch.setattr(plotting, "draw_grid", lambda rows, path, title: drawn.append(rows))
+    return drawn
+
+
+def test_every_structure_has_a_row_of_its_own(model):
+    image = tiny_arrays(1)["images"][0]
+    samples = np.random.default_rng(0).random((15, 32, 32, 2))
+    rows = image_cells(model, image, ["core", "rim"], samples, "bob")
+    maps, means = model.uncertainty(image), model.rater_moments(image[None])[0][0]
+    for k, (name, row) in enumerate(zip(("core", "rim"), rows, strict=True)):
+        assert [cell.caption for cell in row] == [
+            f"predicted, by rater: {name}", "12 of 15 samples of bob", "mean probability, 0 to 1",
+            "s.d. between raters, 0 to 0.5", "s.d. of boundary, 0 to 0.5",
+        ]  # fmt: skip
+        assert [cell.top for cell in row] == [None, None, 1.0, 0.5, 0.5]
+        masks = [np.stack([mask for mask, _ in cell.outlines]) for cell in row[:2]]
+        np.testing.assert_array_equal(masks[0], means[..., k] > 0.5)
+        np.testing.assert_array_equal(masks[1], samples[:12, ..., k] > 0.5)
+        np.testing.assert_array_equal(row[2].image, maps["mean"][..., k])
+        np.testing.assert_allclose(row[3].image ** 2, maps["between_rater"][..., k], atol=1e-7)
+        np.testing.assert_allclose(row[4].image ** 2, maps["boundary"][..., k], atol=1e-7)
+
+
+def test_one_structure_needs_no_name():
+    rows = image_cells(tiny(), tiny_arrays(1)["images"][0], ["class1"])
+    captions = [cell.caption for cell in rows[0]]
+    assert captions[:2] == ["predicted, by rater", "12 diverse samples"]
+
+
+def test_annotations_stand_beside_what_is_predicted(model, grids, tmp_path):
+    arrays = tiny_arrays(8)
+    arrays["masks"] = np.stack([arrays["masks"], 1 - arrays["masks"]], axis=-1)
+    annotated = np.ones((8, 3), bool)
+    annotated[:, 1] = False
+    dataset = Dataset.from_arrays(**arrays, annotated=annotated)
+    plot_samples(model, dataset, tmp_path / "a.png")
+    (rows,) = grids
+    assert len(rows) == 4, "two cases of two structures"
+    case = int(rows[0][0].caption)
+    for k, row in enumerate(rows[:2]):
+        np.testing.assert_array_equal(row[0].image, arrays["images"][case, ..., 0])
+        drawn = [mask for mask, _ in row[1].outlines]
+        np.testing.assert_array_equal(drawn, arrays["masks"][case, [0, 2], ..., k])
+
+
+def test_the_samples_shown_are_those_written(tiny_run, grids, tmp_path):
+    np.save(tmp_path / "three.npy", tiny_arrays(3)["images"])
+    sample_file(tiny_run.path, tmp_path / "three.npy", tmp_path / "out", "2", 2, seed=7)
+    masks = np.load(tmp_path / "out" / "masks.npy")
+    (rows,) = grids
+    for row, own in zip(rows, masks, strict=True):
+        assert row[1].caption == "2 samples of cy"
+        np.testing.assert_array_equal([mask for mask, _ in row[1].outlines], own[..., 0])
+
+
+def test_a_map_of_little_is_drawn_dark(tmp_path):
+    little = np.zeros((8, 8))
+    little[2:6, 2:6] = 0.002
+    brightest = {}
+    for name, cell in (("map", Cell("a", little, top=1.0)), ("gray", Cell("a", little))):
+        draw_grid([[cell]], tmp_path / f"{name}.png", "")
+        with Image.open(tmp_path / f"{name}.png") as picture:
+            pixels = np.asarray(picture.convert("RGB"))
+        middle = pixels[len(pixels) // 2, pixels.shape[1] // 2]
+        brightest[name] = int(middle.max())
+    assert brightest["map"] < 20
+    assert brightest["gray"] == 255
