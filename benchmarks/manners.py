@@ -38,7 +38,7 @@ def main() -> None:
 
 def _print_areas(predicted: np.ndarray, cases: Dataset) -> None:
     areas = predicted.sum(axis=(2, 3, 4)).mean(axis=0)
-    drawn = cases.masks.sum(axis=(2, 3, 4)).mean(axis=0)
+    drawn = np.asarray(cases.masks).sum(axis=(2, 3, 4)).mean(axis=0)
     for rater, name in enumerate(cases.raters):
         guess, truth = (a[rater] / np.delete(a, rater).mean() for a in (areas, drawn))
         print(f"{name:12s} area / mean of the others: predicted {guess:.3f}, drawn {truth:.3f}")
@@ -46,7 +46,7 @@ def _print_areas(predicted: np.ndarray, cases: Dataset) -> None:
 
 def _dice_table(predicted: np.ndarray, cases: Dataset) -> np.ndarray:
     """Mean Dice (R, R): truth by row, prediction by column."""
-    pairs = zip(cases.masks.astype(bool), predicted, strict=True)
+    pairs = zip(np.asarray(cases.masks).astype(bool), predicted, strict=True)
     tables = np.stack([pairwise_dice(masks, guess) for masks, guess in pairs])
     tables[~cases.annotated] = np.nan
     groups = [np.nanmean(tables[cases.patients == p], axis=0) for p in np.unique(cases.patients)]

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_proseg.config import SCORED_SAMPLES
+from keras_proseg.config import SCORED_SAMPLES, check_whole
 from keras_proseg.data.dataset import Dataset
 from keras_proseg.data.findings import note_lines
 from keras_proseg.errors import UsageError, require
@@ -47,10 +47,12 @@ def evaluate(
         `num_samples`, `num_cases`, `num_patients`, `images`) and one row per case.
 
     Raises:
+        UsageError: fewer samples than one.
         ProSegError: no case, or images or classes that the model does not take.
     """
     check_takes(model, dataset)
     require(len(dataset) > 0, dataset.source, "of at least one case", "none")
+    check_whole("num_samples", num_samples, 1)
     if unknown := [name for name in dataset.raters if name not in model.raters]:
         text = f"Raters that the model does not know: {', '.join(unknown)}."
         warnings.warn(f"{text} `dice_rater` leaves them out.", stacklevel=2)

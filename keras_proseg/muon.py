@@ -16,8 +16,9 @@ class KernelMuon(keras.optimizers.Muon):
 
     A kernel (height, width, in, out) is the matrix (height * width * in, out) of the product that
     the convolution is. A step is the orthogonal matrix near its momentum (singular values of about
-    0.7 to 1.2 instead of 1), so that directions which few images ask for move as far as those that
-    every batch asks for. Steps are scaled to the size of AdamW's (arXiv 2502.16982).
+    0.7 to 1.2 instead of 1, but for the least of a square matrix), so that directions which few
+    images ask for move as far as those that every batch asks for. Steps are scaled to the size of
+    AdamW's (arXiv 2502.16982).
 
     Args:
         **kwargs: of `keras.optimizers.Muon`.

@@ -108,6 +108,7 @@ def ship(run: str | Path, out: str | Path) -> Path:
     metrics, config = read_json(source.path / "metrics.json"), source.config
     # Neither paths nor findings, which name files, leave the house.
     config["data"] |= {"source": None, "notes": names_of(source)}
+    config["train"] |= {"dicom": None}
     with atomic_folder(out) as folder:
         write_json(folder / "config.json", config)
         write_json(folder / "metrics.json", metrics)

@@ -11,7 +11,7 @@ from keras_proseg.data.dataset import Dataset
 from keras_proseg.data.findings import DataError, Finding
 from keras_proseg.data.fit import scale_of
 from keras_proseg.data.sources import read_dataset
-from keras_proseg.data.split import LEAST_GROUPS, split_dataset, subset
+from keras_proseg.data.split import LEAST_GROUPS, split_dataset, subset, with_drawn_split
 from keras_proseg.errors import ProSegError, UsageError
 from keras_proseg.runs import Run
 
@@ -47,7 +47,7 @@ def cases_of_run(run: Run, data: str | None, split: str) -> Dataset:
 def _warn_of_training_cases(run: Run, dataset: Dataset, seed: int) -> None:
     """Scores on cases that a model has learnt from are no scores."""
     if dataset.split is None and len(np.unique(dataset.patients)) >= LEAST_GROUPS:
-        drawn = split_dataset(dataset, seed)
+        drawn = with_drawn_split(dataset, seed)
         own = drawn.fingerprint() == run.section("data").get("fingerprint")
         dataset = drawn if own else dataset
     learnt = 0 if dataset.split is None else int((dataset.split == "train").sum())
@@ -88,7 +88,8 @@ def _other(data: str, config: TrainConfig) -> Dataset:
     except DataError as error:
         if not any("--" in finding.remedy for finding in error.findings):
             raise
-        scale = " ".join(f"--{name} {value}" for name, value in scale_of(config).items() if value)
+        asked = scale_of(config) | ({"slices": "drawn"} if config.slices == "drawn" else {})
+        scale = " ".join(f"--{name} {value}" for name, value in asked.items() if value)
         what = f"the run was trained with {scale}, and its commands have no such options"
         remedy = "`keras-proseg data prepare` does, and what it writes is data, too"
         raise DataError([*error.findings, Finding(data, what, remedy)]) from error

@@ -17,10 +17,11 @@ def cases_of(dataset: Dataset, volumes: bool) -> list[list[int]]:
     ranked = dataset.rater_order == "area"
     if not volumes or dataset.places is None or dataset.image_kind == "ct" or ranked:
         return [[row] for row in range(len(dataset))]
+    places: list[Any] = dataset.places.tolist()
     cases: dict[Any, list[int]] = {}
-    for row, place in enumerate(dataset.places):
+    for row, place in enumerate(places):
         cases.setdefault(place.volume, []).append(row)
-    return list(cases.values())
+    return [sorted(rows, key=lambda row: places[row].index) for rows in cases.values()]
 
 
 def score_rows(

@@ -59,6 +59,9 @@ def test_no_case_at_all_is_one_line(tiny_model, arrays):
     none = Dataset.from_arrays(**arrays, raters=["ann", "bob", "cy"]).take(np.arange(0))
     with pytest.raises(ProSegError, match="arrays must be of at least one case. Received: none"):
         evaluate(tiny_model, none)
+    dataset = Dataset.from_arrays(**arrays, raters=["ann", "bob", "cy"])
+    with pytest.raises(UsageError, match="`num_samples` must be a whole number of at least 1"):
+        evaluate(tiny_model, dataset, 0)
 
 
 def test_data_that_does_not_fit_the_run(tiny_run, tmp_path):

@@ -96,6 +96,7 @@ def test_add_rater_command(tiny_run, source, tmp_path):
     done = run(*command, "--rater", "dan", "--out", out, "--steps", 2, "--batch-size", 2)
     assert done.exit_code == 0, done.output
     assert load(out).raters == ["ann", "bob", "cy", "dan"]
+    assert load(out).steps_done == load(tiny_run.path).steps_done > 0  # an export asks for them
     facts = Run.open(out).section("data")
     assert facts["added"] == [{"rater": "dan", "cases": 3, "source": "new.npz"}]
     np.save(tmp_path / "image.npy", np.zeros((32, 32), "float32"))

@@ -21,7 +21,7 @@ from keras_proseg import Dataset, load
 from keras_proseg.config import DataConfig
 from keras_proseg.data.formats import dicom_series
 from keras_proseg.data.formats.dicom_series import read_slice
-from keras_proseg.data.places import Place, Volume
+from keras_proseg.data.places import Place, Volume, resize
 from keras_proseg.data.sources import read_dataset
 from keras_proseg.errors import ProSegError, UsageError
 from keras_proseg.files import read_json, write_json
@@ -107,6 +107,17 @@ def test_resampling_there_and_back_moves_nothing():
     back = place.restore(fine) > 0.5
     np.testing.assert_allclose(np.argwhere(back).mean(axis=0), [19.75, 11.75], atol=0.2)
     assert back.sum() == pytest.approx(np.pi * 25, rel=0.1)
+
+
+def test_images_are_averaged_where_they_shrink():
+    stripes = np.zeros((16, 16))
+    stripes[:, ::4] = 1  # one column of four: its share is what is left of it
+    np.testing.assert_allclose(resize(stripes, (16, 4))[:, 1:-1], 0.25, atol=0.07)
+    assert not resize(stripes, (16, 4), smooth=False).any()
+    ramp = np.arange(8.0)[:, None] * np.ones((1, 3))
+    # Of pixels 1 to 6: a triangle of weights 1/4, 3/4, 3/4, 1/4 about the edge between two.
+    halved = (ramp[1:5] + 3 * ramp[2:6] + 3 * ramp[3:7] + ramp[4:8])[::2] / 8
+    np.testing.assert_allclose(resize(ramp, (4, 3))[1:-1], halved, rtol=1e-6)
 
 
 def test_png_and_npz_masks(tiny_model, content, tmp_path):

@@ -39,11 +39,13 @@ def test_nothing_of_the_training_machine_is_shipped(shipped, tiny_npz):
 def test_a_shipped_model_knows_its_structures(tiny_run, tmp_path):
     run = shutil.copytree(tiny_run.path, tmp_path / "run")
     config = json.loads((run / "config.json").read_text())
+    config["train"]["dicom"] = "/home/x/scans"
     config["data"]["notes"] = {"structures": ["cup", "disc"], "findings": [["/home/x", "", ""]]}
     (run / "config.json").write_text(json.dumps(config))
     made = pretrained.ship(run, tmp_path / "made")
-    data = json.loads((made / "config.json").read_text())["data"]
-    assert data["notes"] == {"structures": ["cup", "disc"]}
+    text = (made / "config.json").read_text()
+    assert json.loads(text)["data"]["notes"] == {"structures": ["cup", "disc"]}
+    assert "/home/x" not in text
 
 
 def test_a_name_stands_where_a_run_is_asked(shipped, tiny_npz, tmp_path):

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from contextlib import nullcontext
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -267,6 +268,35 @@ def test_what_the_data_say_is_no_setting(arrays):
         (name,) = setting
         with pytest.raises(UsageError, match=f"`{name}` must be left out: the data say it"):
             train(Dataset.from_arrays(**arrays), **setting)
+
+
+def test_only_training_patients_are_trained_on(tiny_npz, tmp_path):
+    config = TrainConfig(batch_size=4, augment=False)
+    dataset = load_dataset(str(tiny_npz), config)
+    settings = ModelConfig(raters=dataset.raters, width=4, depth=3)
+    reader = Session(Run(tmp_path), settings, config, dataset, print).reader
+    seen = {image.tobytes() for step in range(20) for image in reader.batch(step)["image"]}
+    own = dataset.images[dataset.split == "train"].astype(np.float32)
+    assert seen == {image.tobytes() for image in own}
+
+
+def test_a_run_goes_on_from_what_a_kill_left(tiny_run, tmp_path, monkeypatch):
+    """A checkpoint whose copy as the best, and a row whose checkpoint, never came."""
+    monkeypatch.setattr(Session, "_report", lambda self: None)
+    run = Run(shutil.copytree(tiny_run.path, tmp_path / "run"))
+    rows = run.history()
+    run.write_history([*rows, rows[-1] | {"step": 9, "val_ged": 9.0}])
+    (run.path / "best.keras").unlink()
+    resume(run.path, log=lambda line: None)
+    assert (run.path / "best.keras").read_bytes() == (run.path / "last.keras").read_bytes()
+    plan = run.plan()
+    run.write_plan(replace(plan, steps=plan.steps + 1))
+    resume(run.path, log=lambda line: None)
+    again = run.history()
+    assert [row["step"] for row in again] == [*(row["step"] for row in rows), 9]
+    assert again[-1]["val_ged"] < 9
+    for name in ("seconds", "cpu_seconds"):
+        assert again[-1][name] > rows[-1][name]
 
 
 def test_weights_and_latents_follow_the_seed(tiny_npz, tmp_path):

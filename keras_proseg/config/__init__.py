@@ -3,7 +3,7 @@
 `ModelConfig` is what a saved model carries, `TrainConfig` what a run records beside it.
 """
 
-from keras_proseg.config.checks import plain_seed
+from keras_proseg.config.checks import check_whole, plain_seed
 from keras_proseg.config.data import (
     DATA_CHOICES,
     MAX_READERS,
@@ -60,6 +60,7 @@ __all__ = [
     "TrainConfig",
     "as_stored",
     "check_not_lidc",
+    "check_whole",
     "default_rater_order",
     "model_config",
     "of_saved",

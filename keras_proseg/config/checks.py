@@ -78,6 +78,14 @@ def check_least(config: Any, names: tuple[str, ...], least: int) -> None:
             raise UsageError(f"`{name}` must be at least {least}. Received: {value}")
 
 
+def check_whole(name: str, value: Any, least: int) -> None:
+    """Raises unless `value`, given as `name`, is a whole number of at least `least`."""
+    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not whole or value < least:
+        text = f"`{name}` must be a whole number of at least {least}."
+        raise UsageError(f"{text} Received: {value!r}")
+
+
 def check_seed(config: Any) -> None:
     """Raises unless the field `seed` is one that every backend takes."""
     plain_seed(config.seed)

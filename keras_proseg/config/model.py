@@ -52,7 +52,8 @@ class ModelConfig:
         ambiguity_start_scale: standard deviation of q(z|x) at the start.
         ambiguity_temperature: answers (not the bound) draw z with so many times the standard
             deviations of q(z|x), which is too sure of images it was not trained on.
-        decoder_width: channels of the mask decoder.
+        decoder_width: channels of the mask decoder at full resolution; it works on the image folded
+            by `stem`, with as many times more.
         decoder_features: the mask decoder also sees the image features, not z alone.
         image_decoder: `"light"`, `"unet"` or `"none"`.
         image_scale: standard deviation of p(x|z), in scaled intensities.

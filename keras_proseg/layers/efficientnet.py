@@ -136,7 +136,7 @@ def make_encoder(depth: int) -> tuple[list[Any], list[list[Any]]]:
 def load(stem: list[Any], stages: list[list[Any]], folded: list[tuple[Any, Any]]) -> None:
     """Assigns kernels and biases, in the order of computation, to a built encoder.
 
-    A stem that takes other than three channels gets the mean over colours for each of them.
+    A stem that takes C channels, other than three, gets for each the sum over colours by C.
 
     Args:
         stem: as `make_encoder` returns it.

@@ -1,7 +1,13 @@
 import numpy as np
 import pytest
 
+from keras_proseg.audit.measure import audit_dataset
 from keras_proseg.data.dataset import Dataset, rank_by_area
+from keras_proseg.data.findings import Findings
+from keras_proseg.data.lazy import CHUNK, channel_moments
+from keras_proseg.data.prepared import load_prepared
+from keras_proseg.data.preparing import write_prepared
+from keras_proseg.data.verify import check_dataset
 from keras_proseg.errors import ProSegError
 
 
@@ -72,3 +78,49 @@ def test_fingerprint_follows_the_content(arrays):
     assert first == Dataset.from_arrays(**arrays).fingerprint()
     arrays["images"][0, 0, 0, 0] += 1
     assert first != Dataset.from_arrays(**arrays).fingerprint()
+
+
+def many(count=300):
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(count, 8, 8, 1))
+    return {"images": images, "masks": rng.integers(0, 2, (count, 2, 8, 8)).astype("uint8")}
+
+
+def test_whatever_changes_in_data_changes_their_fingerprint():
+    arrays, annotated = many(), np.ones((300, 2), bool)
+    before = Dataset.from_arrays(**arrays, annotated=annotated).fingerprint()
+    assert Dataset.from_arrays(**arrays, annotated=annotated).fingerprint() == before
+    for name in ("images", "masks"):
+        changed = {key: array.copy() for key, array in arrays.items()}
+        changed[name][290].flat[5] = 1 - changed[name][290].flat[5]
+        assert Dataset.from_arrays(**changed).fingerprint() != before, name
+    fewer = annotated.copy()
+    fewer[290, 1] = False
+    arrays["masks"][290, 1] = 0
+    before = Dataset.from_arrays(**arrays).fingerprint()
+    assert Dataset.from_arrays(**arrays, annotated=fewer).fingerprint() != before
+    names = np.arange(300)
+    for column in ("patients", "case_ids"):
+        assert Dataset.from_arrays(**arrays, **{column: names + 1}).fingerprint() != before
+    assert Dataset.from_arrays(**arrays, raters=["a", "b"]).fingerprint() != before
+    assert Dataset.from_arrays(**arrays, split=["train"] * 300).fingerprint() != before
+
+
+def test_rows_beyond_a_chunk_count_as_all_others(tmp_path):
+    arrays = many(2 * CHUNK + 30)
+    arrays["images"][-1] = 5.0
+    dataset = Dataset.from_arrays(**arrays)
+    mean, spread = channel_moments(dataset.images)
+    assert mean == pytest.approx(arrays["images"].mean())
+    assert spread == pytest.approx(arrays["images"].std())
+    write_prepared(dataset, tmp_path / "x")
+    stored = load_prepared([tmp_path / "x"])
+    np.testing.assert_array_equal(stored.masks.areas(), arrays["masks"].sum(axis=(2, 3)))
+    assert stored.fingerprint() == dataset.fingerprint()
+    findings = Findings("x")
+    check_dataset(stored, findings)
+    (note,) = [f.what for f in findings.items if "all pixels are equal" in f.what]
+    assert note == f"all pixels are equal ({2 * CHUNK + 29})"
+    one, two = arrays["masks"].reshape(len(dataset), 2, -1).astype(bool).swapaxes(0, 1)
+    dice = 2 * (one & two).sum(axis=1) / (one.sum(axis=1) + two.sum(axis=1))
+    np.testing.assert_allclose(audit_dataset(stored).agreement, dice, rtol=1e-6)

@@ -16,6 +16,8 @@ from pylidc_oracle import crop_ct, import_pylidc
 from test_cli import run
 
 from keras_proseg.config import DataConfig
+from keras_proseg.data.findings import Findings
+from keras_proseg.data.formats.dicom_series import read_series, read_slice
 from keras_proseg.data.lidc import crops as lidc_crops
 from keras_proseg.data.lidc import load as lidc
 from keras_proseg.data.lidc import pixels as lidc_pixels
@@ -283,9 +285,6 @@ def test_duplicates_are_named_and_the_first_instance_wins(series, nodules, tmp_p
     longer = replace(scan, zvals=np.r_[scan.zvals, np.zeros(9)])  # a higher instance number
     write_scan_slice(copy / "again.dcm", longer, index, np.zeros((512, 512)))
     np.testing.assert_array_equal(crop_ct(nodule, tmp_path, 32), expected)
-    from keras_proseg.data.findings import Findings
-    from keras_proseg.data.formats.dicom_series import read_series
-
     findings = Findings()
     read_series(copy, findings)
     assert any("again.dcm" in f.what and "both lie at" in f.what for f in findings.items)
@@ -304,18 +303,12 @@ def test_duplicates_are_named_and_the_first_instance_wins(series, nodules, tmp_p
     ],
 )
 def test_slices_that_say_too_little(fields, words, tmp_path):
-    from keras_proseg.data.findings import Findings
-    from keras_proseg.data.formats.dicom_series import read_series, read_slice
-
     write_slice(tmp_path / "a.dcm", np.zeros((8, 8)), (0, 0, 1), 1, **fields)
     with pytest.raises(ProSegError, match=words):
         read_slice(read_series(tmp_path, Findings()).files[0].path)
 
 
 def test_folders_that_are_no_single_series(tmp_path):
-    from keras_proseg.data.findings import Findings
-    from keras_proseg.data.formats.dicom_series import read_series, read_slice
-
     with pytest.raises(ProSegError, match="a folder with DICOM files"):
         read_series(tmp_path, Findings())
     write_slice(tmp_path / "a.dcm", np.zeros((8, 8)), (0, 0, 1), 1)
@@ -337,10 +330,41 @@ def test_folders_that_are_no_single_series(tmp_path):
             read_series(tmp_path, Findings())
 
 
-def test_files_of_a_series_may_have_any_name(tmp_path):
-    from keras_proseg.data.findings import Findings
-    from keras_proseg.data.formats.dicom_series import read_series
+def test_slices_lie_along_their_normal_with_the_spacing_of_rows_first(tmp_path):
+    for number, place in enumerate((12.0, 2.0, 7.0)):
+        sagittal = {"ImageOrientationPatient": [0, 1, 0, 0, 0, -1], "PixelSpacing": [0.6, 0.8]}
+        write_slice(tmp_path / f"{number}.dcm", np.zeros((8, 8)), (place, 4, 9), number, **sagittal)
+    series = read_series(tmp_path, Findings())
+    assert [file.path.name for file in series.files] == ["0.dcm", "2.dcm", "1.dcm"]
+    np.testing.assert_allclose(series.positions, [-12, -7, -2])
+    assert series.spacing == (0.6, 0.8)
 
+
+@pytest.mark.usefixtures("quick")
+def test_slices_of_a_resampled_volume_are_of_the_nearest_file(series, nodules, tmp_path):
+    root, _ = series
+    volumes = config(root, unit="volumes", spacing=1.0)
+    dataset = load_lidc(volumes, tmp_path, progress=False)
+    nodule = usable(nodules)[0]
+    rows = [k for k, name in enumerate(dataset.case_ids) if name.startswith(f"{nodule.key}/")]
+    crop = Crop(nodule, volumes)
+    zvals = nodule.scan.zvals
+    needed = range(min(nodule.slices()) - 2, max(nodule.slices()) + 3)  # files there are
+    for row, z in zip(rows, crop.z, strict=True):
+        index = dataset.places[row].index
+        nearest = min(abs(zvals[k] - z) for k in needed)
+        read = read_series(scan_folder(root, nodule.scan), Findings()).positions
+        assert abs(read[index] - z) == pytest.approx(nearest, abs=0.06)
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_limit_holds_for_real_ct(series, tmp_path):
+    root, _ = series
+    dataset = load_lidc(config(root, limit=2), tmp_path, progress=False)
+    assert dataset.notes["nodules"] == 2
+
+
+def test_files_of_a_series_may_have_any_name(tmp_path):
     for number, name in enumerate(["a.dcm", "B.DCM", "IM0003", "1.2.3.4"]):
         write_slice(tmp_path / name, np.zeros((8, 8)), (0, 0, number), number)
     shutil.copy(tmp_path / "a.dcm", tmp_path / "DICOMDIR")
@@ -353,8 +377,6 @@ def test_files_of_a_series_may_have_any_name(tmp_path):
 def test_pydicoms_own_ct_slice():
     from pydicom import dcmread
     from pydicom.data import get_testdata_file
-
-    from keras_proseg.data.formats.dicom_series import read_slice
 
     path = get_testdata_file("CT_small.dcm")
     expected = dcmread(path).pixel_array.astype(np.int16) - 1024

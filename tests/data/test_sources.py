@@ -287,6 +287,10 @@ def test_a_volume_is_scored_with_its_slices_stacked(tiny_model, content, tmp_pat
     expected, _ = structure_metrics(masks, np.moveaxis(samples, 1, 0))
     for name in ("ged", "dice_match", "dice_soft"):
         assert rows[1][name] == pytest.approx(expected[name])
+    mixed = dataset.take(np.array([3, 5, 0, 2, 4, 1]))
+    _, mixed = evaluate(tiny_model, mixed, 4, seed=5, progress=False)
+    for name in ("ged", "fragments", "brier"):  # slices are where they lie, whatever their order
+        assert mixed[0][name] == pytest.approx(rows[1][name])
     _, rows = evaluate(tiny_model, dataset, 4, progress=False, volumes=False)
     assert len(rows) == 6
 

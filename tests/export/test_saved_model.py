@@ -72,6 +72,12 @@ def test_anyone_is_every_rater_as_often_as_any_other(served, images):
     assert sorted(np.bincount(distance.argmin(axis=0))) == [1, 1, 2]
 
 
+def test_one_sample_of_anyone_is_of_any_rater(tiny_model):
+    seeds = tf.range(20)
+    ids, _ = Preferences(tiny_model, 1).draw(tf.fill((20,), -1), seeds)
+    assert set(ids.numpy().ravel().tolist()) == {0, 1, 2}
+
+
 def test_an_empty_batch_gives_an_empty_answer(served):
     nothing = np.zeros((0, 32, 24, 1), "float32")
     assert call(served["serving_default"], image=nothing)["total"].shape == (0, 32, 24, 1)

@@ -30,3 +30,10 @@ def test_bfloat16_features_keep_their_type():
     assert y.dtype == tf.bfloat16
     wide = tf.cast(y, "float32")
     np.testing.assert_allclose(tf.math.reduce_variance(wide, axis=(1, 2, 3)), 1.0, atol=0.1)
+
+
+def test_maps_of_one_value_are_0():
+    layer = GroupNorm(groups=2)
+    layer.build((1, 4, 4, 4))
+    for value in (1000.0, 12345.678):  # whose squares round so that a variance may be below 0
+        np.testing.assert_allclose(layer(tf.fill((1, 4, 4, 4), value)), 0, atol=1e-3)

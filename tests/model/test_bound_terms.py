@@ -6,7 +6,8 @@ import pytest
 from scipy.special import digamma, gammaln
 from tiny_model import batch, tiny
 
-from keras_proseg.objective import ElboTerms
+from keras_proseg.bound import _keys
+from keras_proseg.objective import ElboTerms, objective
 
 numpy = keras.ops.convert_to_numpy
 TERMS = ("nll_mask", "nll_image", "nll_rater", "kl_tau", "kl_z", "dice_loss")
@@ -37,7 +38,7 @@ def test_kl_of_tau_is_that_of_a_dirichlet_from_the_flat_one():
 
 
 def test_terms_are_means_over_draws():
-    still = {"preference_start": (1e4, 1e4), "ambiguity_start_scale": 1e-6}
+    still = {"preference_start": (1e4, 1e4), "ambiguity_start_scale": 0.01}
     one, two = (terms_of(tiny(draws_per_step=n, **still), batch()) for n in (1, 2))
     for name in TERMS:
         np.testing.assert_allclose(getattr(two, name), getattr(one, name), rtol=0.01)
@@ -46,6 +47,25 @@ def test_terms_are_means_over_draws():
 def test_each_draw_is_another_one():
     one, two = (terms_of(tiny(draws_per_step=n), batch()) for n in (1, 2))
     assert (one.nll_image != two.nll_image).all()
+
+
+def test_every_draw_of_every_step_has_a_key_of_its_own():
+    model = tiny()
+    keys = [tuple(numpy(key).ravel()) for _ in range(3) for key in _keys(model, True, 5)]
+    assert len(set(keys)) == 15
+    fixed = [[tuple(numpy(key)) for key in _keys(model, False, 5)] for _ in range(2)]
+    assert fixed[0] == fixed[1]
+    assert len(set(fixed[0])) == 5
+
+
+def test_the_penalty_is_part_of_the_loss():
+    model, data = tiny(mask_l2=1.0), batch()
+    terms, loss = model.compute_terms_and_loss(data, training=False)
+    kernels = [w for w in model.mask_decoder.trainable_weights if w.path.endswith("kernel")]
+    penalty = sum(float((numpy(kernel) ** 2).sum()) for kernel in kernels)
+    assert penalty > 1
+    bound = float(numpy(objective(terms, model.settings)).mean())
+    assert float(numpy(loss)) - bound == pytest.approx(penalty, rel=1e-4)
 
 
 @pytest.mark.parametrize("count", [1, 2])

@@ -221,6 +221,13 @@ def test_one_diverse_sample_is_of_any_rater():
     assert {draw_preferences(model, None, 1, 1, seed)[0].item() for seed in range(20)} == {0, 1, 2}
 
 
+def test_the_tau_of_a_rater_starts_in_slots_of_their_own():
+    means = keras.ops.convert_to_numpy(tiny(preference_size=7).preference.q_tau().mean())
+    for rater, mean in enumerate(means):
+        own = np.arange(7) % 3 == rater
+        assert mean[own].min() > 5 * mean[~own].max()
+
+
 def test_raters_take_turns_in_another_order_than_views():
     ids = draw_preferences(tiny(), None, 1, 30, seed=0)[0][0]
     assert len({tuple(ids[k : k + 3].tolist()) for k in range(0, 30, 3)}) > 1
