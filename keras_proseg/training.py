@@ -108,9 +108,9 @@ def resume(path: str | Path, data: Dataset | None = None, log: Any = print) -> R
 
 
 def _note_backend(run: Run, log: Any) -> None:
-    import keras
+    from keras_proseg.versions import versions
 
-    before, now = run.backend, keras.backend.backend()
+    before, now = run.backend, versions()["backend"]
     if before not in (None, now):
         log(f"NOTE: trained on {before} so far, on {now} from here: the draws are others.")
 

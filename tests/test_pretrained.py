@@ -48,6 +48,7 @@ def test_a_shipped_model_knows_its_structures(tiny_run, tmp_path):
     assert "/home/x" not in text
 
 
+@pytest.mark.filterwarnings("default:.*of split train")
 def test_a_name_stands_where_a_run_is_asked(shipped, tiny_npz, tmp_path):
     np.save(tmp_path / "image.npy", np.zeros((32, 32, 1), "float32"))
     arguments = ["sample", "discs", tmp_path / "image.npy", "--out", tmp_path / "out"]
@@ -56,6 +57,7 @@ def test_a_name_stands_where_a_run_is_asked(shipped, tiny_npz, tmp_path):
     arguments = ["evaluate", "discs", "--num-samples", "2"]
     done = CliRunner().invoke(main, [*arguments, "--data", str(tiny_npz)])
     assert done.exit_code == 0, done.output
+    assert done.stderr.startswith("Warning: 18 of the 24 cases are of split train, which")
     done = CliRunner().invoke(main, arguments)
     assert done.exit_code == 2
     assert "give the data" in done.stderr

@@ -81,7 +81,7 @@ def test_one_sample_is_of_the_image_as_it_is(image):
 @pytest.mark.backend
 def test_means_over_both_views_mirror_with_the_image(image):
     """Where a view has as many draws as the other: but for their noise they are the same."""
-    model = tiny(views=2, mean_samples=2, preference_start=(1e4, 1e4), ambiguity_start_scale=1e-6)
+    model = tiny(views=2, mean_samples=2, preference_start=(1e4, 1e4), ambiguity_start_scale=0.01)
     mean, seen = model.predict_rater(image, 0), model.predict_rater(image[:, ::-1].copy(), 0)
     np.testing.assert_allclose(seen[:, ::-1], mean, atol=0.01)
     plain = of_views(1)
