@@ -54,7 +54,7 @@ class TrainConfig(DataConfig):
         zoom: of the augmentation: standard deviation of the log of the factor, at most 1.
         finish: during this last share of the planned steps augmentation is only quarter turns and
             flips, without zoom: pixels and outlines as they are in use, not interpolated.
-        validations: about how often at least the validation cases are scored during a run.
+        validations: about how often the validation cases are scored during a run.
         val_cases: validation cases scored during a run (all of them at its end).
         val_samples: samples per case of these scores.
         num_samples: samples per case of the final table.

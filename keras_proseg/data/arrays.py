@@ -89,7 +89,7 @@ def check_images(images: Any) -> np.ndarray:
 def _is_finite(image: np.ndarray) -> bool:
     """As the network sees it: a float64 may be beyond the range of a float32."""
     with np.errstate(over="ignore"):
-        return bool(np.isfinite(image.astype(np.float32)).all())
+        return bool(np.isfinite(image.astype(np.float32, copy=False)).all())
 
 
 def _shaped_masks(masks: Any, images: np.ndarray) -> np.ndarray:
