@@ -2,10 +2,7 @@
 
 import gc
 import math
-import random
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -17,6 +14,7 @@ from keras_proseg.data.split import split_rows, subset
 from keras_proseg.errors import ProSegError, require
 from keras_proseg.evaluation import evaluate
 from keras_proseg.files import write_csv, write_json
+from keras_proseg.keras_state import precision_of, random_seed
 from keras_proseg.plan import Plan, first_plan, step_limit
 from keras_proseg.progress import counting_bar
 from keras_proseg.runs import Run
@@ -39,11 +37,11 @@ class Session:
         self.reader = BatchReader(dataset, train, split_rows(dataset, "train"))
         self.val = subset(dataset, "val")
         self.started, self.cpu_started = time.monotonic(), time.process_time()
-        with _precision(train.precision):
+        with precision_of(train.precision):
             if (run.path / "last.keras").is_file():
                 self.model = run.load_model("last")
             else:
-                with _random_seed(int(train.seed)):
+                with random_seed(int(train.seed)):
                     self.model = ProSeg(config=model, seed=train.seed)
                 self.model.compile(make_optimizer(train, self.model.has_trained_encoder))
         done = self.steps_done
@@ -164,30 +162,3 @@ def is_best(rows: list[dict[str, Any]]) -> bool:
     """
     misfits = [row["val_ged"] - row["val_dice_rater"] for row in rows]
     return bool(misfits) and misfits[-1] <= min(misfits) + TIE
-
-
-@contextmanager
-def _random_seed(seed: int) -> Iterator[None]:
-    """Weights made inside start as `seed` says; the caller's random numbers go on as they were."""
-    import keras
-
-    before, before_numpy = random.getstate(), np.random.get_state()
-    keras.utils.set_random_seed(seed)
-    try:
-        yield
-    finally:
-        random.setstate(before)
-        np.random.set_state(before_numpy)
-
-
-@contextmanager
-def _precision(policy: str) -> Iterator[None]:
-    """Layers made inside compute as `policy` says."""
-    import keras
-
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(policy)
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)

@@ -16,11 +16,11 @@ from keras_proseg.config import (
     with_intensity,
 )
 from keras_proseg.data.dataset import Dataset, rows_of
-from keras_proseg.data.findings import SIMULATED, Findings, note_lines
+from keras_proseg.data.findings import Findings
 from keras_proseg.data.fit import at_scale
 from keras_proseg.data.lazy import channel_moments
 from keras_proseg.data.sources import as_asked, load_dataset
-from keras_proseg.data.split import split_dataset, split_rows, unlearnt_raters
+from keras_proseg.data.split import split_dataset, split_rows
 from keras_proseg.data.verify import check_dataset
 from keras_proseg.errors import UsageError, require
 from keras_proseg.files import check_new_folder
@@ -28,6 +28,7 @@ from keras_proseg.imagenet import package_file
 from keras_proseg.intensities import intensities_of
 from keras_proseg.memory import steps_in_memory
 from keras_proseg.run_data import check_data
+from keras_proseg.run_facts import announce, facts_of, note_backend
 from keras_proseg.runs import Run
 from keras_proseg.session import Session
 
@@ -77,11 +78,11 @@ def train(
     run = Run.create(out, dataset.source)
     model_config = fit_config(model_config, dataset, train_config)
     try:
-        facts = _facts(data, dataset)
+        facts = facts_of(data, dataset)
         facts["intensities"] = intensities_of(dataset, model_config.intensity)
         run.write_config(model_config, train_config, facts)
         log(f"Run: {run.path}; if it is stopped, --resume {run.path} goes on.")
-        _announce(dataset, facts, log)
+        announce(dataset, facts, log)
         return _trained(run, model_config, train_config, dataset, log)
     except Exception:  # memory that is not there among them
         run.discard_unless_begun()  # else the mended command would find its folder taken
@@ -100,19 +101,11 @@ def resume(path: str | Path, data: Dataset | None = None, log: Any = print) -> R
         ProSegError: no run there, or its data has changed.
     """
     run = Run.open(path)
-    _note_backend(run, log)
+    note_backend(run, log)
     train_config = run.train_config()
     dataset = _dataset(run.source if data is None else data, train_config)
     check_data(run, dataset)
     return _trained(run, run.model_config(), train_config, dataset, log)
-
-
-def _note_backend(run: Run, log: Any) -> None:
-    from keras_proseg.versions import versions
-
-    before, now = run.backend, versions()["backend"]
-    if before not in (None, now):
-        log(f"NOTE: trained on {before} so far, on {now} from here: the draws are others.")
 
 
 def _trained(run: Run, model: ModelConfig, config: TrainConfig, dataset: Dataset, log: Any) -> Run:
@@ -159,35 +152,3 @@ def _dataset(data: str | Dataset, config: TrainConfig) -> Dataset:
         findings.check()
         return split_dataset(as_asked(data, config), config.seed)
     return load_dataset(data, config)
-
-
-def _announce(dataset: Dataset, facts: dict[str, Any], log: Any) -> None:
-    if dataset.image_kind == "phantom":
-        log(SIMULATED)
-        log("      What this run scores is not a result on LIDC CT. --dicom DIR uses real CT.")
-    sides = ", ".join(f"{count} {side}" for side, count in facts["split"].items())
-    dropped = f"; {dataset.dropped} without any rater left out" if dataset.dropped else ""
-    log(f"{len(dataset)} cases ({sides}), split by {dataset.group_by}{dropped}.")
-    for line in note_lines(dataset.notes):
-        log(line)
-    log(f"Raters: {', '.join(dataset.raters)}")
-    for name in unlearnt_raters(dataset):
-        log(f"NOTE: rater {name} has no mask in train: what is drawn as {name} is not learnt.")
-
-
-def _facts(data: str | Dataset, dataset: Dataset) -> dict[str, Any]:
-    assert dataset.split is not None
-    sides, counts = np.unique(dataset.split, return_counts=True)
-    source = None if isinstance(data, Dataset) else data
-    if source not in (None, "lidc"):
-        source = str(Path(str(source)).resolve())
-    return {
-        "source": source,
-        "images": dataset.image_kind,
-        "fingerprint": dataset.fingerprint(),
-        "split": dict(zip(sides.tolist(), counts.tolist(), strict=True)),
-        "group_by": dataset.group_by,
-        "rater_order": dataset.rater_order,
-        "dropped": dataset.dropped,
-        "notes": dataset.notes,
-    }
