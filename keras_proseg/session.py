@@ -29,7 +29,6 @@ class Session:
     def __init__(
         self, run: Run, model: ModelConfig, train: TrainConfig, dataset: Dataset, log: Any
     ) -> None:
-
         from keras_proseg.model import ProSeg
         from keras_proseg.optimizers import make_optimizer
 
