@@ -3,11 +3,13 @@ from concurrent.futures import ThreadPoolExecutor
 import keras
 import numpy as np
 import pytest
+from scipy.ndimage import correlate1d
 from tiny_data import SMALL
 from tiny_model import batch, tiny
 
 from keras_proseg import ProSeg, ProSegError, UsageError
 from keras_proseg.distributions import standard_normal
+from keras_proseg.layers import mask_decoder
 from keras_proseg.sampling import passes
 from keras_proseg.sampling.latents import key_of, paired
 from keras_proseg.sampling.preferences import draw_preferences
@@ -285,3 +287,16 @@ def test_the_standard_deviation_of_z_starts_as_asked():
         mean = q_z.mean()
         found = keras.ops.convert_to_numpy(q_z.sample(keras.ops.ones(mean.shape)) - mean)
         assert found.mean() == pytest.approx(scale, rel=0.02)
+
+
+def test_masks_are_smoothed_across_the_blocks_they_are_unfolded_from(monkeypatch):
+    model, image = tiny(), keras.ops.convert_to_tensor(batch(1)["image"])
+    features, heads = model.encode(image)
+    z, tau = model.ambiguity.q_z(heads).mean(), model.preference.q_tau().mean()[None]
+    found = keras.ops.convert_to_numpy(model.decode(image, features, z, tau))
+    monkeypatch.setattr(mask_decoder, "smooth_blocks", lambda flat, factor: flat)
+    rough = keras.ops.convert_to_numpy(model.decode(image, features, z, tau))
+    expected = correlate1d(correlate1d(rough, [0.25, 0.5, 0.25], axis=2), [0.25, 0.5, 0.25], axis=3)
+    inside = (slice(None), slice(None), slice(1, -1), slice(1, -1))
+    np.testing.assert_allclose(found[inside], expected[inside], atol=1e-4)
+    assert abs(found - rough).max() > 1e-3
