@@ -86,11 +86,6 @@ def check_whole(name: str, value: Any, least: int) -> None:
         raise UsageError(f"{text} Received: {value!r}")
 
 
-def check_seed(config: Any) -> None:
-    """Raises unless the field `seed` is one that every backend takes."""
-    plain_seed(config.seed)
-
-
 def plain_seed(seed: Any) -> int:
     """`seed` as Python's int.
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from keras_proseg.config.checks import check_above_zero, check_least, check_seed, check_types
+from keras_proseg.config.checks import check_above_zero, check_least, check_types, plain_seed
 
 
 @dataclass(frozen=True)
@@ -27,5 +27,5 @@ class NewRaterConfig:
     def __post_init__(self) -> None:
         check_types(self)
         check_least(self, ("steps", "batch_size"), 1)
-        check_seed(self)
+        plain_seed(self.seed)
         check_above_zero(self, ("learning_rate",))

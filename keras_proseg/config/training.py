@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from keras_proseg.config.checks import check_above_zero, check_choice, check_least, check_seed
+from keras_proseg.config.checks import check_above_zero, check_choice, check_least, plain_seed
 from keras_proseg.config.data import DataConfig
 from keras_proseg.config.samples import NUM_SAMPLES
 from keras_proseg.errors import UsageError
@@ -91,7 +91,7 @@ class TrainConfig(DataConfig):
         check_above_zero(self, _ABOVE_ZERO)
         check_least(self, _LEAST_1, 1)
         check_least(self, _LEAST_0, 0)
-        check_seed(self)
+        plain_seed(self.seed)
         if self.zoom > MOST_ZOOM:
             raise UsageError(f"`zoom` must be at most {MOST_ZOOM}. Received: {self.zoom}")
         if not 0 <= self.finish < 1:

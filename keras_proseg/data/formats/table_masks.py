@@ -38,9 +38,8 @@ def read_mask(
     found = np.unique(slices)
     highest = 255 if mask.kind == ".png" and 255 in found else 1
     if not np.isin(found, (0, highest)).all():
-        shown = ", ".join(f"{value:.9g}" for value in found[:5]) + (
-            ", ..." if len(found) > 5 else ""
-        )
+        shown = ", ".join(f"{value:.9g}" for value in found[:5])
+        shown += ", ..." if len(found) > 5 else ""
         remedy = "make the mask 0/1, or one file (manifest column `structure`) per label"
         findings.add(f"values [{shown}] where 0/1 must be", remedy, mask.path)
         return None
