@@ -19,8 +19,8 @@ from tiny_model import tiny
 
 from keras_proseg import Dataset, load
 from keras_proseg.config import DataConfig
-from keras_proseg.data.formats import dicom_series
-from keras_proseg.data.formats.dicom_series import read_slice
+from keras_proseg.data.formats import dicom_slice
+from keras_proseg.data.formats.dicom_slice import read_slice
 from keras_proseg.data.places import Place, Volume, resize
 from keras_proseg.data.sources import read_dataset
 from keras_proseg.errors import ProSegError, UsageError
@@ -323,7 +323,7 @@ def test_pixels_that_no_decoder_reads_name_those_that_would(tmp_path, monkeypatc
         def pixel_array(self):
             raise RuntimeError("plugins are missing dependencies:\n\tpylibjpeg - pip install it")
 
-    monkeypatch.setattr(dicom_series, "_read", lambda path: Compressed())
+    monkeypatch.setattr(dicom_slice, "read_dicom", lambda path: Compressed())
     with pytest.raises(ProSegError, match="missing dependencies: pylibjpeg - pip install it"):
         read_slice(tmp_path / "a.dcm")
 

@@ -16,15 +16,14 @@ from keras_proseg.extras import import_extra
 
 ALGORITHM = "ProSeg (keras_proseg)"
 DESCRIPTION = "ProSeg"
+SERIES_NUMBER = 900  # beyond what scanners count to
 MAY_BE_EMPTY = (  # of type 2: an empty value says that it is not known
     "PatientName", "PatientBirthDate", "PatientSex", "StudyID", "AccessionNumber", "StudyDate",
     "StudyTime",
 )  # fmt: skip
 
 
-def write_segmentation(
-    path: Path, source: list[Any], masks: np.ndarray, labels: list[str], series_number: int = 900
-) -> None:
+def write_segmentation(path: Path, source: list[Any], masks: np.ndarray, labels: list[str]) -> None:
     """Writes one DICOM-SEG object with one segment per label.
 
     Args:
@@ -32,7 +31,6 @@ def write_segmentation(
         source: the Z slices' pydicom datasets; what the standard lets them leave out is added.
         masks: (Z, H, W, L) 0/1, in the order of `source`.
         labels: L names, such as raters.
-        series_number: of the new series.
 
     Raises:
         UsageError: highdicom is not installed.
@@ -41,7 +39,7 @@ def write_segmentation(
     highdicom = import_extra("highdicom", "DICOM-SEG", "data")
     with _one_line(source, path):
         _complete(source)
-        _segmentation(highdicom, source, masks, labels, series_number).save_as(path)
+        _segmentation(highdicom, source, masks, labels).save_as(path)
 
 
 @contextmanager
@@ -83,9 +81,7 @@ def check_segmentable(source: list[Any]) -> None:
             segread(path)
 
 
-def _segmentation(
-    highdicom: Any, source: list[Any], masks: np.ndarray, labels: list[str], series_number: int
-) -> Any:
+def _segmentation(highdicom: Any, source: list[Any], masks: np.ndarray, labels: list[str]) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of how the patient's name is written
         return highdicom.seg.Segmentation(
@@ -94,7 +90,7 @@ def _segmentation(
             segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
             segment_descriptions=[_segment(n, label) for n, label in enumerate(labels, 1)],
             series_instance_uid=highdicom.UID(),
-            series_number=series_number,
+            series_number=SERIES_NUMBER,
             sop_instance_uid=highdicom.UID(),
             instance_number=1,
             manufacturer="keras_proseg",

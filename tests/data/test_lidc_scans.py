@@ -17,7 +17,8 @@ from test_cli import run
 
 from keras_proseg.config import DataConfig
 from keras_proseg.data.findings import Findings
-from keras_proseg.data.formats.dicom_series import read_series, read_slice
+from keras_proseg.data.formats.dicom_series import read_series
+from keras_proseg.data.formats.dicom_slice import read_slice
 from keras_proseg.data.lidc import crops as lidc_crops
 from keras_proseg.data.lidc import load as lidc
 from keras_proseg.data.lidc import pixels as lidc_pixels

@@ -1,4 +1,4 @@
-"""One DICOM series as it lies in a folder: slices by position, duplicates and gaps named, HU."""
+"""One DICOM series as it lies in a folder: slices by position, duplicates and gaps named."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from keras_proseg.data.findings import Findings
+from keras_proseg.data.formats.dicom_slice import read_dicom
 from keras_proseg.errors import ProSegError, reason_of, require
 
 TAGS = (
@@ -17,8 +18,6 @@ TAGS = (
 )  # fmt: skip
 SAME_MM = 0.01  # slices so close lie at one position
 SAME_VALUE = 1e-3  # of spacings in mm and of directions, which writers round differently
-WHOLE_HU = 1e-3
-LEAST_STEP = 0.5  # slope of units that may be whole numbers
 GAP = 1.5  # steps between slices above which one is missing
 AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 
@@ -98,50 +97,9 @@ def _is_dicom(path: Path) -> bool:
         return file.read(132)[128:] == b"DICM"
 
 
-def read_slice(path: Path, shape: tuple[int, int] | None = None) -> np.ndarray:
-    """Hounsfield units (or rescaled intensities) of one file.
-
-    Returns:
-        (H, W), int16 where they are whole numbers (CT's clipped to its range), else float32.
-
-    Raises:
-        ProSegError: no readable slice, not of `shape`, or one whose low values are the bright ones.
-    """
-    image = _read(path)
-    try:
-        pixels = image.pixel_array
-        given = [image.get(name) for name in ("RescaleSlope", "RescaleIntercept")]
-        slope, intercept = (
-            usual if value is None else float(value)
-            for value, usual in zip(given, (1.0, 0.0), strict=True)
-        )
-        ct = getattr(image, "Modality", "CT") == "CT"
-        measured = not ct or None not in given
-        shown = str(image.PhotometricInterpretation)
-    except Exception as error:
-        reason = " ".join(str(error).split())  # which decoders are lacking comes in later lines
-        raise ProSegError(f"{path} must hold whole pixels. Received: {reason}") from error
-    wanted = "one slice of one channel" if shape is None else f"a CT slice of {shape[0]}x{shape[1]}"
-    good = pixels.ndim == 2 and (shape is None or pixels.shape == shape)
-    require(good, str(path), f"{wanted} pixels", pixels.shape)
-    require(measured, str(path), "a CT slice with RescaleSlope and RescaleIntercept", "none")
-    # Hounsfield units are what they are, however they are shown.
-    grey = shown == "MONOCHROME2" or (ct and shown == "MONOCHROME1")
-    require(grey, str(path), "a slice whose low values are dark (MONOCHROME2)", shown)
-    finite = bool(np.isfinite([slope, intercept]).all())
-    require(finite, str(path), "a slice with finite RescaleSlope", (slope, intercept))
-    units = pixels.astype(np.float64) * slope + intercept
-    # Units of finer steps, as of diffusion or uptake, are all near 0 and yet no whole numbers.
-    whole = abs(slope) >= LEAST_STEP and np.abs(units - np.rint(units)).max() < WHOLE_HU
-    fits = ct or np.abs(units + 0.5).max() < 2**15
-    if not (whole and fits):
-        return units.astype(np.float32)
-    return np.clip(np.rint(units), -(2**15), 2**15 - 1).astype(np.int16)
-
-
 def datasets(series: Series, indices: Iterable[int]) -> list[Any]:
     """The files at `indices` of the series as pydicom datasets, without pixels."""
-    return [_read(series.files[index].path, stop_before_pixels=True) for index in indices]
+    return [read_dicom(series.files[index].path, stop_before_pixels=True) for index in indices]
 
 
 def _check_alike(values: Sequence[tuple[float, ...]], folder: Path, name: str) -> None:
@@ -174,7 +132,7 @@ def _note_gaps(files: list[SliceFile], folder: Path, findings: Findings) -> None
 
 
 def _header(path: Path) -> Header:
-    header = _read(path, stop_before_pixels=True, specific_tags=list(TAGS))
+    header = read_dicom(path, stop_before_pixels=True, specific_tags=list(TAGS))
     try:  # pydicom converts a value when it is first looked at, and may raise anything
         where = np.array(header.ImagePositionPatient, float)
         axes = np.array(getattr(header, "ImageOrientationPatient", None) or AXIAL, float)
@@ -193,14 +151,3 @@ def _header(path: Path) -> Header:
     position = float(np.cross(axes[:3], axes[3:]) @ where)
     file = SliceFile(path, position, number)
     return Header(file, series_uid, size, spacing, tuple(axes.tolist()))
-
-
-def _read(path: Path, **options: Any) -> Any:
-    import pydicom
-
-    try:
-        return pydicom.dcmread(path, **options)
-    except Exception as error:
-        raise ProSegError(
-            f"Cannot read {path}: expected a CT slice. Received: {reason_of(error)}"
-        ) from error

@@ -11,6 +11,9 @@ from scipy.spatial import cKDTree
 from keras_proseg.config import MAX_READERS
 from keras_proseg.data.lidc.database import Annotation, Contour, Scan
 
+SHRINKING = 0.9  # of the tolerance, as in pylidc
+LEAST_TOLERANCE = 0.1  # in its units, voxel indices
+
 
 @dataclass(frozen=True)
 class Nodule:
@@ -42,12 +45,12 @@ def find_nodules(scans: list[Scan]) -> list[Nodule]:
     return nodules
 
 
-def cluster(scan: Scan, factor: float = 0.9, min_tolerance: float = 0.1) -> list[tuple]:
+def cluster(scan: Scan) -> list[tuple]:
     """Groups a scan's annotations into nodules, as pylidc's `Scan.cluster_annotations` does.
 
     Annotations whose outlines come within a tolerance belong together; it starts at the slice
-    thickness (compared with distances in voxel indices, as pylidc does) and shrinks by `factor`
-    while any group has more than four, not below `min_tolerance`.
+    thickness (compared with distances in voxel indices, as pylidc does) and shrinks while any group
+    has more than four.
 
     Returns:
         Tuples of annotations, by mean slice index.
@@ -59,8 +62,8 @@ def cluster(scan: Scan, factor: float = 0.9, min_tolerance: float = 0.1) -> list
         labels = connected_components(distances <= tolerance, directed=False)[1] if count else []
         if not count or np.bincount(labels).max() <= MAX_READERS:
             break
-        tolerance *= factor
-        if tolerance < min_tolerance:
+        tolerance *= SHRINKING
+        if tolerance < LEAST_TOLERANCE:
             break
     groups = defaultdict(list)
     for index, label in enumerate(labels):

@@ -14,7 +14,8 @@ import numpy as np
 
 from keras_proseg.config import DataConfig
 from keras_proseg.data.findings import Findings
-from keras_proseg.data.formats.dicom_series import Series, read_series, read_slice
+from keras_proseg.data.formats.dicom_series import Series, read_series
+from keras_proseg.data.formats.dicom_slice import read_slice
 from keras_proseg.data.formats.npz import DAMAGED
 from keras_proseg.data.lazy import pack_masks
 from keras_proseg.data.lidc.crops import SCAN_SIZE, Crop, label_columns
