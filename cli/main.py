@@ -152,7 +152,8 @@ def evaluate(
 ) -> None:
     """Score a trained RUN, or `lidc`, with every metric.
 
-    By default on its validation cases; of other data on all, which --split changes.
+    By default on its validation cases; of other data on all, which --split changes. `lidc` ships
+    without its data: give some.
     """
     start_backend(backend)
     from keras_proseg.evaluation import evaluate_run

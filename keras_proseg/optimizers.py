@@ -100,7 +100,7 @@ def _muon(config: TrainConfig) -> KernelMuon:
         name=KERNEL_NAME,
         learning_rate=config.learning_rate,
         weight_decay=config.weight_decay,
-        global_clipnorm=config.clip,
+        global_clipnorm=config.clip or None,
         ns_steps=NEWTON_SCHULZ_STEPS,
     )
 
@@ -110,5 +110,5 @@ def _adam(name: str, config: TrainConfig, rate: float, decay: float) -> Any:
         name=name,
         learning_rate=rate,
         weight_decay=decay or None,
-        global_clipnorm=config.clip,
+        global_clipnorm=config.clip or None,
     )

@@ -70,7 +70,9 @@ class RunConfig:
         Raises:
             ProSegError: config.json was changed into something else.
         """
-        return self._settings(TrainConfig, self.section("train"))
+        values = self.section("train")
+        # Before it was a field, `seed` was the split's as well.
+        return self._settings(TrainConfig, {"split_seed": values.get("seed", 0)} | values)
 
     def model_config(self) -> ModelConfig:
         """The run's `ModelConfig`.

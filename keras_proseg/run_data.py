@@ -36,9 +36,9 @@ def cases_of_run(run: Run, data: str | None, split: str) -> Dataset:
         text = f"{data} names no split, so that one is drawn: {run.path} may know its patients."
         warnings.warn(text, stacklevel=2)
     elif data is not None and split == "all":
-        _warn_of_training_cases(run, dataset, config.seed)
+        _warn_of_training_cases(run, dataset, config.split_seed)
     if data is None or split != "all":  # other data may have too few patients to be split
-        dataset = split_dataset(dataset, config.seed)
+        dataset = split_dataset(dataset, config.split_seed)
     if data is None:
         check_data(run, dataset)  # else patients trained on may be on another side by now
     return subset(dataset, split)

@@ -150,5 +150,5 @@ def _dataset(data: str | Dataset, config: TrainConfig) -> Dataset:
         findings = Findings(data.source)
         check_dataset(data, findings)
         findings.check()
-        return split_dataset(as_asked(data, config), config.seed)
+        return split_dataset(as_asked(data, config), config.split_seed)
     return load_dataset(data, config)

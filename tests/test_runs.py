@@ -75,9 +75,15 @@ def test_a_run_whose_data_have_changed_is_neither_resumed_nor_evaluated(tmp_path
                 use(run.path)
 
 
-def test_a_run_of_any_seed_knows_its_data(tiny_npz, tmp_path, monkeypatch):
+@pytest.mark.parametrize("names_it", [True, False])
+def test_a_run_of_any_seed_knows_its_data(names_it, tiny_npz, tmp_path, monkeypatch):
+    """Also one of when `seed` was the split's as well."""
     monkeypatch.setattr("keras_proseg.training._trained", lambda run, *_: run)
-    run = train(str(tiny_npz), tmp_path / "run", lambda line: None, seed=1)
+    run = train(str(tiny_npz), tmp_path / "run", lambda line: None, seed=1, split_seed=1)
+    if not names_it:
+        config = run.config
+        del config["train"]["split_seed"]
+        write_json(run.config_file, config)
     with pytest.raises(ProSegError, match=r"must hold best.keras"):  # not "changed data"
         evaluate_run(run.path)
 

@@ -86,14 +86,14 @@ def check_whole(name: str, value: Any, least: int) -> None:
         raise UsageError(f"{text} Received: {value!r}")
 
 
-def plain_seed(seed: Any) -> int:
-    """`seed` as Python's int.
+def plain_seed(seed: Any, name: str = "seed") -> int:
+    """`seed` as Python's int; `name` is what it is called.
 
     Raises:
         UsageError: no whole number from 0 to `MOST_SEED`.
     """
     if not isinstance(seed, numbers.Integral) or not 0 <= int(seed) <= MOST_SEED:
-        raise UsageError(f"`seed` must be a whole number from 0 to {MOST_SEED}. Received: {seed}")
+        raise UsageError(f"`{name}` must be a whole number from 0 to {MOST_SEED}. Received: {seed}")
     return int(seed)
 
 

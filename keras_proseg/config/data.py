@@ -17,14 +17,14 @@ class DataConfig:
     """How a source becomes a data set.
 
     Attributes:
-        rater_order: `"area"`, `"given"`, or None for the source's own default.
+        rater_order: `"area"` or `"given"`; by default area for lidc and pickles of it, else given.
         spacing: resample images to this pixel spacing, in mm; None keeps that of the files.
         fit: images of different sizes are refused (`"exact"`), padded to the largest (`"pad"`),
             cut or padded about their centre to `size` (`"crop"`), or resampled to it, their
             proportions kept (`"resample"`).
         size: height and width in pixels, of `fit` crop and resample.
         window_center: middle of the window that intensities are clipped to, in HU; with
-            `window_width`. CT has one by default (-400, 1600), other images none.
+            `window_width`. lidc has one by default (-400, 1600); other sources none, CT or not.
         window_width: its width, in HU.
         slices: of volumes, `"all"` slices or the ones `"drawn"` on by any rater.
         min_raters: (lidc) nodules outlined by fewer readers are left out, 1 to 4.

@@ -36,12 +36,14 @@ class ModelConfig:
         encoder_weights: EfficientNet's encoder starts with those of `"imagenet"`, or with `"none"`;
             the others always start with none.
         width: channels at full resolution; doubled at each of the levels below, up to 8 times as
-            many. For EfficientNet the decoder's: its encoder's widths are fixed.
+            many. For EfficientNet the decoder's: its encoder's widths are fixed, as are all of
+            ResNet-34.
         fine_width: channels of the light backbone's levels finer than `ambiguity_stride`, as a part
             of what `width` gives them, rounded to a multiple of 8.
         shortcut: past a block that halves its map goes the `"mean"` of each 2x2 pixels or their
             `"first"`, as released; not of EfficientNet's encoder.
-        depth: number of levels: strides 2 to 16 as it stands; 2 to 5 with EfficientNet.
+        depth: number of levels: strides 2 to 16 as it stands; 2 to 5 with EfficientNet; not of
+            ResNet-34, which has 5.
         stem: the light backbone works on the image folded by this factor (1: full resolution).
         preference_size: T; None for 2 R.
         preference_start: raw concentrations at the start, (own slots, other slots).
@@ -73,7 +75,8 @@ class ModelConfig:
         mean_samples: draws behind `predict_rater`, `uncertainty` and the call, per rater.
         views: answers share their draws among so many mirrored views of the image: 1, 2 (left to
             right) or 4 (upside down as well). More than 1 is for a network that learnt from
-            mirrored images: so `train` takes 4 with `augment`, and a `ProSeg` of one's own 1.
+            mirrored images: so `train` takes 4 with `augment` (`published` 1), and a `ProSeg` of
+            one's own 1.
         diverse: how `rater=None` draws: `"mixture"` (r uniform, tau ~ q(tau|r)) or `"prior"`.
         max_bad_steps: so many non-finite steps in a row stop the training.
         intensity: scaling of raw pixels.

@@ -15,13 +15,13 @@ TRAIN_CHOICES = {
     "precision": ("float32", "mixed_bfloat16"),
     "rotation": ("quarter", "any"),
 }
-_ABOVE_ZERO = ("minutes", "learning_rate", "clip")
+_ABOVE_ZERO = ("minutes", "learning_rate")
 _LEAST_1 = (
     "epochs", "steps", "batch_size", "devices", "validations", "val_cases", "val_samples",
     "num_samples",
 )  # fmt: skip
 _LEAST_0 = (
-    "encoder_learning_rate", "preference_learning_rate", "weight_decay", "warmup", "zoom",
+    "encoder_learning_rate", "preference_learning_rate", "weight_decay", "warmup", "clip", "zoom",
 )  # fmt: skip
 
 
@@ -40,21 +40,25 @@ class TrainConfig(DataConfig):
         precision: `"float32"`, or `"mixed_bfloat16"`: layers compute in bfloat16 while training;
             weights, latents and losses stay in float32, and the saved model computes in float32.
         seed: of weights, order, augmentation and latents.
-        optimizer: of the backbone's convolutions but the first: `"muon"`, or `"adam"` as of all
-            other weights.
+        split_seed: of the sides train, val and test, where the data name none: runs of all seeds
+            have the same.
+        optimizer: of the backbone's convolutions but the first and an EfficientNet encoder's:
+            `"muon"`, or `"adam"` as of all other weights.
         learning_rate: of the network, at its peak.
         encoder_learning_rate: of an EfficientNet encoder, which starts with trained weights.
         preference_learning_rate: of the rater embedding and classifier.
         weight_decay: decoupled (as in AdamW), of all weights but the rater layers'; of Adam, 0 is
             the plain one.
         warmup: steps over which the learning rate rises; a cosine takes it to 0 at the last step.
-        clip: bound on the norm of the gradient of each optimizer's weights; None for none.
+        clip: bound on the norm of the gradient of each optimizer's weights; 0 or None for
+            none.
         augment: flips, rotation, intensity.
         rotation: of the augmentation: `"quarter"` turns, or `"any"` angle.
         zoom: of the augmentation: standard deviation of the log of the factor, at most 1.
         finish: during this last share of the planned steps augmentation is only quarter turns and
             flips, without zoom: pixels and outlines as they are in use, not interpolated.
-        validations: about how often the validation cases are scored during a run.
+        validations: how often the validation cases are scored at least during a run; a long one
+            scores them after every epoch, or about every 45 seconds of a limit in minutes.
         val_cases: validation cases scored during a run (all of them at its end).
         val_samples: samples per case of these scores.
         num_samples: samples per case of the final table.
@@ -68,6 +72,7 @@ class TrainConfig(DataConfig):
     devices: int = 1
     precision: str = "float32"
     seed: int = 0
+    split_seed: int = 0
     optimizer: str = "muon"
     learning_rate: float = 2.45e-3
     encoder_learning_rate: float = 1e-4
@@ -92,6 +97,7 @@ class TrainConfig(DataConfig):
         check_least(self, _LEAST_1, 1)
         check_least(self, _LEAST_0, 0)
         plain_seed(self.seed)
+        plain_seed(self.split_seed, "split_seed")
         if self.zoom > MOST_ZOOM:
             raise UsageError(f"`zoom` must be at most {MOST_ZOOM}. Received: {self.zoom}")
         if not 0 <= self.finish < 1:

@@ -20,7 +20,7 @@ def load_dataset(source: str, config: TrainConfig | None = None) -> Dataset:
 
     Args:
         source: `"lidc"`, or the path of a file or folder.
-        config: its `seed` and the settings of `DataConfig` apply.
+        config: its `split_seed` and the settings of `DataConfig` apply.
 
     Raises:
         UsageError: an unknown kind of source.
@@ -28,7 +28,7 @@ def load_dataset(source: str, config: TrainConfig | None = None) -> Dataset:
     """
     config = config or TrainConfig()
     dataset = read_dataset(source, config)
-    return split_dataset(dataset, config.seed)
+    return split_dataset(dataset, config.split_seed)
 
 
 def read_dataset(source: str, config: DataConfig | None = None) -> Dataset:

@@ -7,7 +7,9 @@ import pytest
 from tiny_data import tiny_arrays
 
 from keras_proseg import Dataset, ProSegError, UsageError
+from keras_proseg.config import TrainConfig
 from keras_proseg.data.formats.npz import load_npz
+from keras_proseg.data.sources import load_dataset
 from keras_proseg.data.split import split_dataset, split_rows, subset
 
 
@@ -70,3 +72,15 @@ def test_a_split_that_cannot_be_used(tmp_path, sides, words):
     path = write(tmp_path / "a.npz", split=np.array(sides), patient_ids=np.arange(6) // 2)
     with pytest.raises(ProSegError, match=words):
         split_dataset(load_npz(path))
+
+
+def test_runs_of_all_seeds_have_the_same_sides(tmp_path):
+    np.savez(tmp_path / "a.npz", **tiny_arrays(30, size=8), patient_ids=np.arange(30) // 2)
+    first, other, drawn_anew = (
+        load_dataset(str(tmp_path / "a.npz"), TrainConfig(**settings)).split
+        for settings in ({}, {"seed": 1}, {"split_seed": 1})
+    )
+    np.testing.assert_array_equal(other, first)
+    assert (drawn_anew != first).any()
+    with pytest.raises(UsageError, match="`split_seed` must be a whole number .* Received: -1"):
+        TrainConfig(split_seed=-1)

@@ -203,6 +203,9 @@ def test_clipping_and_decay_are_of_the_optimizers_they_are_meant_for():
     assert {part.global_clipnorm for part in parts} == {0.7}
     others = {part.name: part.weight_decay for part in parts if part.weight_decay != 0.03}
     assert others == {PREFERENCE_NAME: None}
+    for none in (0, None):
+        parts = make_optimizer(TrainConfig(clip=none), True).optimizers
+        assert {part.global_clipnorm for part in parts} == {None}
 
 
 def test_the_rate_moves_with_every_step_of_a_fit():

@@ -97,7 +97,7 @@ def test_summary_and_evaluate_work(capsys):
         (TrainConfig, {"val_cases": 0}, "at least 1"),
         (TrainConfig, {"warmup": -5}, "at least 0"),
         (TrainConfig, {"zoom": float("nan")}, "at least 0"),
-        (TrainConfig, {"clip": 0.0}, "above 0"),
+        (TrainConfig, {"clip": -0.5}, "at least 0"),
         (TrainConfig, {"spacing": float("inf")}, "above 0"),
         (ModelConfig, {"raters_per_step": 0}, "at least 1"),
         (ModelConfig, {"preference_size": 1}, "at least 2"),

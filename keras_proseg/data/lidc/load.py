@@ -19,7 +19,7 @@ from keras_proseg.data.lidc.pixels import choose_pixels, dicom_folder
 from keras_proseg.data.lidc.scans import prepare_scans, tasks_of
 from keras_proseg.data.lidc.simulated import load_simulated
 from keras_proseg.data.prepared import load_prepared
-from keras_proseg.errors import ProSegError, UsageError, require
+from keras_proseg.errors import ProSegError, UsageError, reason_of, require
 from keras_proseg.progress import progress_bar
 
 CACHE_VERSION = 5
@@ -78,7 +78,13 @@ def _check_spacing(spacing: float | None) -> None:
 
 def _folder(cache_dir: str | Path | None) -> Path:
     given = cache_dir or os.environ.get(CACHE_VARIABLE)
-    return Path(given or user_cache_dir("keras_proseg")).expanduser()
+    folder = Path(given or user_cache_dir("keras_proseg")).expanduser()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        text = f"{CACHE_VARIABLE} must name a folder that can be made, for prepared cases of lidc."
+        raise ProSegError(f"{text} Received: {folder}, {reason_of(error)}") from error
+    return folder
 
 
 def _load_scans(config: DataConfig, found: dict[str, str], path: Path, progress: bool) -> Dataset:
