@@ -10,7 +10,7 @@ from keras_proseg.config import SCORED_SAMPLES, check_whole
 from keras_proseg.data.dataset import Dataset
 from keras_proseg.data.findings import note_lines
 from keras_proseg.errors import UsageError, require
-from keras_proseg.files import check_folder, write_csv, write_json
+from keras_proseg.files import check_folder, read_json, write_csv, write_json
 from keras_proseg.intensities import warn_of_other_intensities
 from keras_proseg.memory import images_at_once
 from keras_proseg.metrics import summarise
@@ -21,6 +21,7 @@ from keras_proseg.run_data import cases_of_run, check_takes
 from keras_proseg.scoring import cases_of, score_rows
 
 BATCH = 16  # cases at most
+SCORES = ("cases.csv", "metrics.json")
 
 
 def evaluate(
@@ -92,7 +93,7 @@ def evaluate_run(
         data: another source; the run's own by default.
         split: `"train"`, `"val"`, `"test"` or `"all"`; val of the run's data, all of other data.
         num_samples: S per case.
-        out: folder for metrics.json and cases.csv.
+        out: folder for metrics.json and cases.csv, those of an earlier evaluation replaced.
         save_masks: new folder for the masks that each rater is predicted to draw, case by case.
         log: called with lines for people, such as what is odd in other data.
 
@@ -100,14 +101,13 @@ def evaluate_run(
         The summary of `keras_proseg.evaluate`, with `split` and `source`.
 
     Raises:
-        UsageError: a split that the data lacks, or `out` that is no folder, or a run's.
+        UsageError: a split that the data lacks, or `out` that is no folder, a run's, or one with
+            other files of these names.
         ProSegError: no run, or data that does not fit it.
     """
     run = find_run(path)
     if out is not None:
-        check_folder(Path(out), "--out")
-        if (Path(out) / "plan.json").is_file():  # its own scores would be lost
-            raise UsageError(f"`--out` must be a folder that is no run. Received: {out}")
+        _check_place(Path(out))
     split = split or ("all" if data else "val")
     dataset = cases_of_run(run, data, split)
     if data is not None:  # the run's own were told of when it was trained
@@ -121,6 +121,18 @@ def evaluate_run(
     summary, rows = evaluate(model, dataset, num_samples)
     summary |= {"split": split, "source": Path(data or run.source).name}
     if out is not None:
-        write_csv(Path(out) / "cases.csv", rows)
-        write_json(Path(out) / "metrics.json", summary)
+        write_csv(Path(out) / SCORES[0], rows)
+        write_json(Path(out) / SCORES[1], summary)
     return summary
+
+
+def _check_place(out: Path) -> None:
+    """Raises unless scores in `out` replace nothing but scores."""
+    check_folder(out, "--out")
+    if (out / "plan.json").is_file():
+        raise UsageError(f"`--out` must be a folder that is no run. Received: {out}")
+    old = [name for name in SCORES if (out / name).exists()]
+    known = (out / SCORES[1]).is_file() and "num_samples" in read_json(out / SCORES[1])
+    if old and not known:
+        text = f"`--out` must be a folder without {' and '.join(SCORES)} of something else."
+        raise UsageError(f"{text} Received: {out / old[0]}")

@@ -17,17 +17,34 @@ SCRATCH = ".proseg-"  # how names of what is half-written begin
 
 
 def check_new_folder(path: Path, option: str) -> None:
-    """Raises unless `path`, given as `option`, is a folder to be made, or an empty one.
+    """Raises unless `path`, given as `option`, is a folder that can be made, or an empty one.
 
     Raises:
         UsageError: a file, or a folder that holds something.
+        ProSegError: no place to write.
     """
     if path.is_file() or (path.is_dir() and _others_in(path)):
         raise UsageError(f"`{option}` must be a new or empty folder. Received: {path}")
+    check_writable(path)
+
+
+def check_writable(path: Path) -> None:
+    """Raises, before the work that is to be written there, where nothing can be made at `path`.
+
+    Raises:
+        ProSegError: a read-only folder, or a file in its place.
+    """
+    place = next(own for own in (path, *path.absolute().parents) if own.exists())
+    try:
+        with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=place):
+            return
+    except OSError as error:
+        text = f"Cannot write {path}: expected a writable place."
+        raise ProSegError(f"{text} Received: {place}, {error.strerror}") from error
 
 
 def check_folder(path: Path, option: str) -> None:
-    """Raises unless files can be written in `path`, a folder given as `option`, made where absent.
+    """Raises unless files can be written in `path`, a folder given as `option` that may be absent.
 
     Raises:
         UsageError: a file is in its place.
@@ -35,8 +52,7 @@ def check_folder(path: Path, option: str) -> None:
     """
     if any(part.is_file() for part in (path, *path.parents)):
         raise UsageError(f"`{option}` must be a folder. Received: {path}")
-    with _scratch(path / "any"):
-        pass
+    check_writable(path)
 
 
 @contextmanager

@@ -114,8 +114,8 @@ class ProSeg(Fitting, keras.Model):
         if load_encoder and self.has_trained_encoder:
             efficientnet.load(self.backbone.stem, self.backbone.stages, encoder_weights())
 
-    @classmethod
-    def from_pretrained(cls, name: str) -> "ProSeg":
+    @staticmethod
+    def from_pretrained(name: str) -> "ProSeg":
         """A trained model that ships with the package.
 
         Args:
@@ -185,6 +185,10 @@ class ProSeg(Fitting, keras.Model):
             for k in indices:
                 getattr(model, name).weights[k].trainable = False
         return model
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copies and pickles warn of other intensities as the model does."""
+        return (*super().__reduce__(), {"known_intensities": self.known_intensities})
 
     def get_config(self) -> dict[str, Any]:
         """The settings as plain values, and which networks and weights of others are frozen."""

@@ -16,7 +16,7 @@ KERNEL_NAME = "kernel_muon"
 # Of hidden layers only, which Muon is made for: the first kernel reads pixels.
 KERNELS = rf".*/backbone/(?!{PREFIX}|{FIRST}).*conv2d[^/]*/kernel"
 PREFERENCE_NAME = "preference_adam"
-PREFERENCE = r".*(preference|rater_classifier)/.*"
+PREFERENCE = r".+/(preference|rater_classifier)/.*"  # whatever the model is called
 ENCODER_NAME = "encoder_adam"
 ENCODER = rf".*/{PREFIX}[^/]*/.*"
 # A model saved by TensorFlow names its own Adam; the others read it as Keras'.

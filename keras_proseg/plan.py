@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from keras_proseg.config import TrainConfig
+from keras_proseg.config.checks import check_least, check_types
 
 CHECKPOINT_SECONDS = 45
 VALIDATION_SHARE = 0.05  # of the minutes, as long as no validation was timed
@@ -33,6 +34,10 @@ class Plan:
     limit: int | None = None
     since: int = 0
     progress: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        check_least(self, ("steps", "chunk"), 1)
 
     def progress_at(self, step: float) -> float:
         """Between 0 and 1, in proportion to the steps from `since` on."""

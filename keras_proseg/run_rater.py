@@ -9,7 +9,7 @@ import numpy as np
 from keras_proseg.config import NewRaterConfig
 from keras_proseg.data.findings import note_lines
 from keras_proseg.data.records import plain_name
-from keras_proseg.files import check_new_folder
+from keras_proseg.files import atomic_folder, check_new_folder
 from keras_proseg.intensities import warn_of_other_intensities
 from keras_proseg.new_rater import add_rater
 from keras_proseg.pretrained import card_of, find_run
@@ -55,12 +55,13 @@ def add_rater_to_run(
     column = dataset.raters.index(rater)
     masks = np.asarray(dataset.masks)[:, column]
     new = add_rater(model, rater, np.asarray(dataset.images), masks, config)
-    made = Run.create(out, rater)
     added = {"rater": rater, "cases": len(dataset), "source": Path(data).name}
-    facts = _facts(source, added)
-    made.save_model(new, "best")
-    made.write_config(new.settings, replace(source.train_config(), rater_order="given"), facts)
-    return made
+    settings = replace(source.train_config(), rater_order="given")
+    with atomic_folder(out) as folder:
+        made = Run(folder)
+        made.save_model(new, "best")
+        made.write_config(new.settings, settings, _facts(source, added))
+    return Run(out)
 
 
 def _facts(source: Run, added: dict[str, Any]) -> dict[str, Any]:

@@ -7,12 +7,13 @@ history.csv, last.keras and best.keras (with optimiser state), metrics.json, cas
 import csv
 import shutil
 import time
+import zipfile
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from keras_proseg.errors import ProSegError, reason_of
+from keras_proseg.errors import ProSegError, UsageError, reason_of, require
 from keras_proseg.files import atomic_file, check_new_folder, read_json, write_csv, write_json
 from keras_proseg.plan import Plan
 from keras_proseg.run_config import RunConfig
@@ -81,7 +82,7 @@ class Run(RunConfig):
         file = self.path / "plan.json"
         try:
             return Plan(**read_json(file)) if file.is_file() else None
-        except TypeError as error:
+        except (TypeError, UsageError) as error:
             raise ProSegError(f"{file} must hold the plan of a run. Received: {error}") from error
 
     def write_plan(self, plan: Plan) -> None:
@@ -124,7 +125,7 @@ class Run(RunConfig):
             if any(not row.keys() >= OF_HISTORY for row in rows):
                 raise ValueError(f"a row without {', '.join(sorted(OF_HISTORY))}")
             rows = [row | {"step": int(row["step"])} for row in rows]
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, csv.Error) as error:
             text = f"{file} must hold the numbers of every checkpoint. Received: {error}"
             raise ProSegError(text) from error
         return rows
@@ -142,11 +143,16 @@ def read_model(file: Path) -> Any:
     """
     from keras.saving import load_model
 
-    import keras_proseg.model  # noqa: F401  registers ProSeg
+    from keras_proseg.model import ProSeg
 
     try:
-        return load_model(file)
+        model = load_model(file)
     except ProSegError:
         raise
     except Exception as error:
-        raise ProSegError(f"{file} must be a whole model. Received: {reason_of(error)}") from error
+        # Keras calls a file that is no archive one that it does not find.
+        broken = file.is_file() and not zipfile.is_zipfile(file)
+        reason = "a damaged file" if broken else reason_of(error)
+        raise ProSegError(f"{file} must be a whole model. Received: {reason}") from error
+    require(isinstance(model, ProSeg), str(file), "a ProSeg model", type(model).__name__)
+    return model

@@ -54,11 +54,13 @@ class Session:
         return self.model.steps_done
 
     def _check_files(self, done: int) -> None:
-        """A file that somebody removed must not begin the run anew, over what is left of it."""
-        files = {"history.csv": done > 0, "last.keras": (self.run.path / "best.keras").is_file()}
-        for name, wanted in files.items():
-            there = not wanted or (self.run.path / name).is_file()
-            require(there, str(self.run.path), f"a run with its {name}", "no such file")
+        """What somebody removed must not begin the run anew, over what is left of it."""
+        last, best = (self.run.path / f"{name}.keras" for name in ("last", "best"))
+        there = last.is_file() or not best.is_file()
+        require(there, str(self.run.path), f"a run with its {last.name}", "no such file")
+        known = done == 0 or any(row["step"] == done for row in self.run.history())
+        wanted = f"a run with its history.csv, to step {done}"
+        require(known, str(self.run.path), wanted, "none of that step")
 
     def finish(self) -> Run:
         """Trains to the end of the plan, then scores the best checkpoint on val."""

@@ -132,6 +132,7 @@ def test_samples_have_a_folder_of_their_own_by_default(tiny_run, tmp_path, monke
         (["train", "--data", ""], 2, "Received: an empty name"),
         (["train", "--data", "{broken}", "--out", "{run}"], 2, "new or empty"),
         (["data", "verify", ""], 2, "Received: an empty name"),
+        (["sample", "lidc", ""], 2, "IMAGE must be an existing file. Received: an empty name"),
         (["data", "prepare", "{broken}", "--out", "{data}"], 2, "or a prepared one to be replaced"),
         (["data", "audit", "{broken}", "--out", "{run}"], 2, "new or empty"),
         (["train", "--data", "lidc", "--zoom", "50"], 2, "`zoom` must be at most 1"),

@@ -165,3 +165,16 @@ def test_other_data_of_several_sizes_are_to_be_prepared(tiny_run, tmp_path):
         evaluate_run(tiny_run.path, source)
     prepared = write_prepared(read_dataset(source, DataConfig(fit="pad")), tmp_path / "one")
     assert evaluate_run(tiny_run.path, str(prepared[0]), num_samples=2)["num_cases"] == 2
+
+
+def test_scores_replace_nothing_but_scores(tiny_run, tmp_path):
+    """A table of somebody's own may bear the name as well, even the manifest that is scored."""
+    manifest = files.write_manifest(tmp_path / "in", files.cases(2))
+    own = manifest.rename(manifest.with_name("cases.csv"))
+    before = own.read_bytes()
+    with pytest.raises(UsageError, match=r"without cases.csv and metrics.json .*/in/cases.csv"):
+        evaluate_run(tiny_run.path, str(own), num_samples=1, out=own.parent)
+    assert own.read_bytes() == before
+    for count in (1, 2):
+        evaluate_run(tiny_run.path, split="test", num_samples=count, out=tmp_path / "scores")
+        assert read_json(tmp_path / "scores" / "metrics.json")["num_samples"] == count

@@ -6,10 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from keras_proseg.data.preparing import check_target
 from keras_proseg.errors import ProSegError, UsageError
 from keras_proseg.files import (
     atomic_file,
     atomic_folder,
+    check_folder,
     check_new_folder,
     read_json,
     with_nan,
@@ -139,3 +141,17 @@ def test_unwritable_and_unreadable(tmp_path):
         write_json(tmp_path / "file" / "below.json", {})
     with pytest.raises(ProSegError, match="expected a JSON file"):
         read_json(tmp_path / "file")
+
+
+def test_a_place_that_cannot_be_written_is_told_before_the_work(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ProSegError, match="Cannot write .*Received: .*file, Not a directory"):
+        check_new_folder(tmp_path / "file" / "below" / "out", "--out")
+    for check in (check_new_folder, check_folder):
+        check(tmp_path / "below" / "out", "--out")
+        with pytest.raises(ProSegError, match="Cannot write .*Received: /proc, No such file"):
+            check(Path("/proc/below/out"), "--out")
+    check_target(tmp_path / "x.h5", 1)
+    with pytest.raises(ProSegError, match="Cannot write /proc/below: "):
+        check_target(Path("/proc/below/x.h5"), 1)
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]

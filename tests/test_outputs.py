@@ -159,9 +159,11 @@ def test_a_case_may_not_leave_the_folder(tiny_model, tmp_path):
     content = {"a": next(iter(files.cases(1).values()))}
     dataset = read_dataset(str(files.write_manifest(tmp_path / "in", content)))
     (place,) = dataset.places
-    dataset.places[0] = replace(place, volume=replace(place.volume, case_id="../../a"))
-    with pytest.raises(ProSegError, match="a plain name. Received: ../../a"):
-        save_masks(tiny_model, dataset, tmp_path / "out")
+    plain, short = "a plain name. Received: ", "a name of 255 bytes at most"
+    for name, words in (("../../a", plain), ("a\0b", plain), ("/a", plain), ("x" * 300, short)):
+        dataset.places[0] = replace(place, volume=replace(place.volume, case_id=name))
+        with pytest.raises(ProSegError, match=words):
+            save_masks(tiny_model, dataset, tmp_path / "out")
     assert not (tmp_path / "out").exists()
     assert [p.name for p in tmp_path.iterdir()] == ["in"]
     (tmp_path / "full").mkdir()
@@ -280,6 +282,63 @@ def test_a_thickness_that_is_not_known_is_that_between_slices(tiny_run, thicknes
         (tmp_path / "ct" / f"{z}.dcm").unlink()
     with pytest.raises(ProSegError, match="whole headers of one series, for a DICOM-SEG. Received"):
         sample_file(tiny_run.path, tmp_path / "ct", tmp_path / "again", None, 1)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_distances_between_slices_are_those_of_their_positions(axis, tmp_path):
+    """Whatever a header says of them, and whichever way the slices lie; one of them is missing."""
+    axes = {0: [0, 1, 0, 0, 0, -1], 1: [1, 0, 0, 0, 0, -1], 2: [1, 0, 0, 0, 1, 0]}[axis]
+    for number, at in enumerate((0.0, 3.0, 9.0, 12.0, 15.0)):
+        place = np.roll([at, 0.0, 0.0], axis).tolist()
+        write_slice(
+            tmp_path / "ct" / f"{number}.dcm", np.zeros((8, 8)), place, number, SliceThickness="",
+            ImageOrientationPatient=axes, SpacingBetweenSlices=7.0,
+        )  # fmt: skip
+    source = sorted(by_position(tmp_path / "ct"), key=lambda image: image.InstanceNumber)
+    dicom_seg.write_segmentation(tmp_path / "s.dcm", source, np.ones((5, 8, 8, 1), "u1"), ["ann"])
+    seg = highdicom.seg.segread(tmp_path / "s.dcm")
+    plane = seg.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+    assert float(plane.SliceThickness) == float(plane.SpacingBetweenSlices) == 3.0
+
+
+@pytest.mark.parametrize(
+    "letters", [None, "", "ISO_IR 6", "ISO_IR 100", "ISO_IR 144", ["", "ISO 2022 IR 87"]]
+)
+def test_segments_bear_their_raters_names_in_any_script(letters, tmp_path):
+    write_slice(tmp_path / "a.dcm", np.zeros((8, 8)), (0, 0, 1), 1, SpecificCharacterSet="")
+    (source,) = by_position(tmp_path)
+    if letters is None:
+        del source.SpecificCharacterSet
+    else:
+        source.SpecificCharacterSet = letters
+    source.PatientName = "Yamada^Tarou"
+    source.save_as(tmp_path / "a.dcm")
+    names = ["山田, sample001", "鈴木, sample001", "Müller", "KLINIK\\mueller"]
+    masks = np.ones((1, 8, 8, 4), np.uint8)
+    dicom_seg.write_segmentation(tmp_path / "s.dcm", by_position(tmp_path), masks, names)
+    seg = highdicom.seg.segread(tmp_path / "s.dcm")
+    labels = [segment.SegmentLabel for segment in seg.SegmentSequence]
+    assert labels == [*names[:3], "KLINIK/mueller"]
+    assert str(seg.PatientName) == "Yamada^Tarou"
+
+
+def test_labels_that_are_long_keep_what_tells_them_apart():
+    rater = "r" * 60
+    short = dicom_seg.short_labels([f"{rater}, sample{k:03d}" for k in (1, 2)])
+    assert all(len(label) <= 64 for label in short)
+    assert [label[-9:] for label in short] == ["sample001", "sample002"]
+    alike = [f"{'r' * 40}{name}{'r' * 40}, core" for name in ("ann", "bob")]
+    short = dicom_seg.short_labels(alike)
+    assert len(set(short)) == 2
+    assert all(len(label) <= 64 for label in short)
+    assert dicom_seg.short_labels(["ann", "bob"]) == ["ann", "bob"]
+
+
+def test_pixels_without_a_size_are_no_slice(tiny_run, tmp_path):
+    for spacing in ([0, 0], [-0.6, 0.7]):
+        write_slice(tmp_path / "a.dcm", np.zeros((8, 8)), (0, 0, 1), 1, PixelSpacing=spacing)
+        with pytest.raises(ProSegError, match="a slice with a positive PixelSpacing. Received"):
+            sample_file(tiny_run.path, tmp_path / "a.dcm", tmp_path / "out")
 
 
 def test_values_that_16_bits_do_not_hold_are_kept(tmp_path):

@@ -86,6 +86,10 @@ def test_a_plan_of_an_older_version_is_read_and_another_file_refused(tmp_path):
     assert run.plan() is None
     (tmp_path / "plan.json").write_text('{"steps": 60, "chunk": 10}')
     assert run.plan().progress_at(30) == 0.5
+    for changed in ('{"steps": "60", "chunk": 10}', '{"steps": 60, "chunk": 0}'):
+        (tmp_path / "plan.json").write_text(changed)
+        with pytest.raises(ProSegError, match=r"hold the plan of a run. Received: .*`\w+` must be"):
+            run.plan()
     (tmp_path / "plan.json").write_text('{"name": "of something else"}')
     with pytest.raises(
         ProSegError, match=r"plan\.json must hold the plan of a run. Received: .*name"

@@ -3,6 +3,7 @@
 import shutil
 from functools import partial
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -53,6 +54,7 @@ def test_directories_that_are_no_runs(tmp_path, tiny_run):
         (["step,loss", "8"], "float"),
         (["step,loss", "8,x"], "could not convert string to float: 'x'"),
         (["step,loss", "8,1,2"], "float"),
+        (["step,loss", "8," + "1" * 200_000], "field larger than field limit"),
     ],
 )
 def test_a_history_that_was_changed_is_one_line(lines, words, tiny_run, tmp_path):
@@ -139,9 +141,33 @@ def test_a_run_that_lost_a_file_is_not_begun_anew(tiny_run, tmp_path):
         path = shutil.copytree(tiny_run.path, tmp_path / lost)
         (path / lost).unlink()
         before = (path / "best.keras").read_bytes()
-        with pytest.raises(ProSegError, match=f"must be a run with its {lost}. Received: no such"):
+        with pytest.raises(ProSegError, match=f"must be a run with its {lost}.* Received: no"):
             resume(path)
         assert (path / "best.keras").read_bytes() == before
+
+
+def test_a_history_that_ends_before_the_checkpoint_is_not_gone_on_with(tiny_run, tmp_path):
+    path = shutil.copytree(tiny_run.path, tmp_path / "run")
+    lines = (path / "history.csv").read_text().splitlines(keepends=True)
+    before = (path / "best.keras").read_bytes()
+    for kept in ([], lines[:1], lines[:-1]):
+        (path / "history.csv").write_text("".join(kept))
+        with pytest.raises(ProSegError, match=r"its history.csv, to step \d+. Received: none of"):
+            resume(path)
+        assert (path / "best.keras").read_bytes() == before
+
+
+def test_a_model_of_another_kind_is_no_run_of_ours(tiny_run, tmp_path):
+    path = shutil.copytree(tiny_run.path, tmp_path / "run")
+    other = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    for name in ("best", "last"):
+        other.save(path / f"{name}.keras")
+    for use in (load, evaluate_run, resume, lambda path: load(path / "last.keras")):
+        with pytest.raises(ProSegError, match="keras must be a ProSeg model. Received: Sequential"):
+            use(path)
+    (path / "best.keras").write_bytes(b"")
+    with pytest.raises(ProSegError, match="must be a whole model. Received: a damaged file"):
+        load(path)
 
 
 def test_a_run_goes_on_with_the_backend_it_was_begun_on(tiny_run, tmp_path, monkeypatch):

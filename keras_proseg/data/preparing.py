@@ -17,7 +17,7 @@ from keras_proseg.data.lazy import CHUNK, pack_masks
 from keras_proseg.data.places import plain_places
 from keras_proseg.data.prepared import COLUMNS, MARK, PLAIN, USER_BLOCK, digest_of, is_prepared
 from keras_proseg.errors import UsageError, reason_of
-from keras_proseg.files import atomic_file, atomic_folder, check_new_folder
+from keras_proseg.files import atomic_file, atomic_folder, check_new_folder, check_writable
 
 
 def write_prepared(dataset: Dataset, out: str | Path, shards: int = 1) -> list[Path]:
@@ -55,12 +55,15 @@ def check_target(out: Path, shards: int) -> None:
 
     Raises:
         UsageError: it is another file, perhaps the source, or a folder that is not empty.
+        ProSegError: no place to write.
     """
     if shards > 1:
         check_new_folder(out, "--out")
-    elif out.is_dir() or (out.exists() and not is_prepared(out)):
+        return
+    if out.is_dir() or (out.exists() and not is_prepared(out)):
         wanted = "a new file, or a prepared one to be replaced"
         raise UsageError(f"`--out` must be {wanted}. Received: {out}")
+    check_writable(out.parent)
 
 
 class PreparedWriter:

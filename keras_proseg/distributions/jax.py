@@ -24,7 +24,9 @@ class Dirichlet:
 
     def sample(self, num: int, seed: Any) -> Any:
         """`num` reparameterised draws (num, ..., T) on the simplex."""
-        return self._dist.sample(_key(seed), (num,))
+        shape = (num, *self._dist.batch_shape)
+        # Not NumPyro's own, which draws others where JAX is set to 64 bits.
+        return jax.random.dirichlet(_key(seed), self._dist.concentration, shape, jnp.float32)
 
     def kl(self, other: "Dirichlet") -> Any:
         """KL(self || other), (...,) in nats."""
@@ -63,7 +65,7 @@ class DiagonalNormal:
 
 def standard_normal(shape: Any, seed: Any) -> Any:
     """Draws N(0, 1) of `shape`; equal for equal seeds."""
-    return dist.Normal(0.0, 1.0).sample(_key(seed), tuple(shape))
+    return jax.random.normal(_key(seed), tuple(shape), jnp.float32)
 
 
 def _key(seed: Any) -> Any:

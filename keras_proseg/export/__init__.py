@@ -106,11 +106,7 @@ def trained_model(run: Run) -> Any:
     """
     import numpy as np
 
-    from keras_proseg.model import ProSeg
-
     model = run.load_model("best")
-    if not isinstance(model, ProSeg):
-        raise ProSegError(f"{run.path} must hold a ProSeg. Received: {type(model).__name__}")
     if model.steps_done < 1:
         raise ProSegError(f"{run.path} must be trained. Received: a model of 0 steps")
     if "" in model.raters:

@@ -41,7 +41,7 @@ class BoundaryAmbiguity(keras.layers.Layer):
         self.head = keras.layers.Conv2D(
             num_maps * 2 * size, 3, padding="same", name="head",
             kernel_initializer=keras.initializers.VarianceScaling(0.1),
-            bias_initializer=lambda shape, dtype=None: ops.convert_to_tensor(bias.ravel()),
+            bias_initializer=lambda shape, dtype=None: ops.convert_to_tensor(bias.ravel(), dtype),
         )  # fmt: skip
 
     def build(self, shape: Any) -> None:

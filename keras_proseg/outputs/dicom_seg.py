@@ -1,7 +1,7 @@
 """DICOM-SEG: masks that a viewer lays over the series they were predicted from."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
@@ -16,6 +16,7 @@ from keras_proseg.extras import import_extra
 
 ALGORITHM = "ProSeg (keras_proseg)"
 DESCRIPTION = "ProSeg"
+MOST_CHARACTERS = 64  # of a label
 SERIES_NUMBER = 900  # beyond what scanners count to
 MAY_BE_EMPTY = (  # of type 2: an empty value says that it is not known
     "PatientName", "PatientBirthDate", "PatientSex", "StudyID", "AccessionNumber", "StudyDate",
@@ -56,13 +57,29 @@ def _one_line(source: list[Any], path: Path) -> Iterator[None]:
 
 
 def _complete(source: list[Any]) -> None:
-    """Adds what may be left out of an image, but not of a segmentation of it."""
+    """Adds what may be left out of an image, but not of a segmentation of it.
+
+    Texts become UTF-8, which holds any rater's name, and in which none are refused.
+    """
     for image, name in product(source, MAY_BE_EMPTY):
         image.setdefault(name, None)
-    if len(source) > 1 and any(image.get("SliceThickness") is None for image in source):
-        apart = np.diff([np.array(image.ImagePositionPatient, float) for image in source], axis=0)
-        for image in source:
-            image.SliceThickness = round(float(np.median(np.linalg.norm(apart, axis=1))), 6)
+    for image in source:
+        image.decode()
+        image.SpecificCharacterSet = "ISO_IR 192"
+    if len(source) > 1:
+        _measure(source)
+
+
+def _measure(source: list[Any]) -> None:
+    """Distances as the positions have them: those in a header may be lacking, or another's."""
+    apart = np.diff([np.array(image.ImagePositionPatient, float) for image in source], axis=0)
+    usual = round(float(np.median(np.linalg.norm(apart, axis=1))), 6)
+    thick = all(image.get("SliceThickness") is not None for image in source)
+    for image in source:
+        if not thick:
+            image.SliceThickness = usual
+        if "SpacingBetweenSlices" in image:
+            image.SpacingBetweenSlices = usual
 
 
 def check_segmentable(source: list[Any]) -> None:
@@ -82,13 +99,14 @@ def check_segmentable(source: list[Any]) -> None:
 
 
 def _segmentation(highdicom: Any, source: list[Any], masks: np.ndarray, labels: list[str]) -> Any:
+    segments = [_segment(n, label) for n, label in enumerate(short_labels(labels), 1)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of how the patient's name is written
         return highdicom.seg.Segmentation(
             source_images=source,
             pixel_array=masks.astype(np.uint8, copy=False),
             segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
-            segment_descriptions=[_segment(n, label) for n, label in enumerate(labels, 1)],
+            segment_descriptions=segments,
             series_instance_uid=highdicom.UID(),
             series_number=SERIES_NUMBER,
             sop_instance_uid=highdicom.UID(),
@@ -102,6 +120,24 @@ def _segmentation(highdicom: Any, source: list[Any], masks: np.ndarray, labels: 
         )
 
 
+def short_labels(labels: Sequence[str]) -> list[str]:
+    """Labels as a segment may have them: short, without a backslash, each another.
+
+    Of one that is too long its middle is left out, as it begins with the rater and ends with the
+    number of the sample or the structure.
+    """
+    plain = [label.replace("\\", "/") for label in labels]
+    short = [_without_middle(label) for label in plain]
+    if len(set(short)) < len(short):
+        short = [_without_middle(f"{n} {label}") for n, label in enumerate(plain, 1)]
+    return short
+
+
+def _without_middle(label: str) -> str:
+    half = (MOST_CHARACTERS - 3) // 2
+    return label if len(label) <= MOST_CHARACTERS else f"{label[:half]}...{label[-half:]}"
+
+
 def _segment(number: int, label: str) -> Any:
     from highdicom import AlgorithmIdentificationSequence
     from highdicom.seg import SegmentDescription
@@ -109,7 +145,7 @@ def _segment(number: int, label: str) -> Any:
 
     return SegmentDescription(
         segment_number=number,
-        segment_label=label[:64],
+        segment_label=label,
         segmented_property_category=codes.SCT.Tissue,  # what it is, the raters know
         segmented_property_type=codes.SCT.Tissue,
         algorithm_type="AUTOMATIC",

@@ -1,5 +1,6 @@
 """Predicted masks in the users' own files: in place, with the geometry of what they came from."""
 
+import os
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from keras_proseg.errors import require
 from keras_proseg.files import atomic_folder, check_new_folder
 from keras_proseg.outputs.writers import plain_names, structure_names, write_nifti, write_png
 from keras_proseg.progress import progress_bar
+
+MOST_BYTES = 255  # of a name, on the file systems in use
 
 
 def save_masks(model: Any, dataset: Dataset, out: str | Path) -> list[Path]:
@@ -35,6 +38,8 @@ def save_masks(model: Any, dataset: Dataset, out: str | Path) -> list[Path]:
     out = Path(out)
     check_new_folder(out, "--save-masks")
     volumes, rest = _by_volume(dataset)
+    for volume in volumes:
+        _check_name(volume.case_id)
     with atomic_folder(out) as folder:
         for volume in progress_bar(list(volumes), "Writing masks"):
             _write_volume(model, dataset, volume, volumes[volume], folder)
@@ -56,12 +61,19 @@ def _by_volume(dataset: Dataset) -> tuple[dict[Volume, list[int]], list[int]]:
     return volumes, rest
 
 
+def _check_name(case: str) -> None:
+    """Raises unless a folder of that name can be made, in the folder of masks."""
+    inside = not Path(case).is_absolute() and ".." not in Path(case).parts and "\0" not in case
+    require(inside, "case", "a plain name", repr(case))
+    longest = max(len(os.fsencode(part)) for part in Path(case).parts)
+    require(longest <= MOST_BYTES, "case", f"a name of {MOST_BYTES} bytes at most", case)
+
+
 def _write_volume(
     model: Any, dataset: Dataset, volume: Volume, rows: list[int], folder: Path
 ) -> None:
     masks = _restored(model, dataset, rows)
     case = folder / volume.case_id
-    require(case.resolve().is_relative_to(folder.resolve()), "case", "a plain name", volume.case_id)
     case.mkdir(parents=True, exist_ok=True)
     if volume.kind == "dicom":
         _write_dicom(_labels(model, dataset, ", "), volume, masks, case)

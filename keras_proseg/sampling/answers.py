@@ -6,9 +6,11 @@ They take turns at the image and its mirrored views (`views` of the settings).
 
 import math
 import numbers
+import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -22,6 +24,8 @@ from keras_proseg.sampling.preferences import Rater, draw_preferences
 
 if TYPE_CHECKING:
     from keras_proseg.model import ProSeg
+
+_NEXT = threading.Lock()
 
 
 def sample(
@@ -37,7 +41,8 @@ def sample(
     Args:
         image: (H, W, C) or (B, H, W, C), raw intensities.
         rater: 0-based index or name, or B of them; None draws raters too.
-        num_samples: S.
+        num_samples: S. They take turns at the model's `views`, so that fewer of them than views
+            leave some out.
         seed: equal seeds give equal samples; None goes on from the model's own state. Below 2**42.
         ambiguity_scale: factor on the noise of z, beside the model's own
             `ambiguity_temperature`; 0 holds z at its mean.
@@ -121,7 +126,7 @@ def _check_scale(scale: Any) -> None:
 
 def _as_batch(model: "ProSeg", image: Any) -> tuple[np.ndarray, bool]:
     """The image or images (B, H, W, C), and whether it was a single one."""
-    array = np.asarray(image)
+    array = _as_array(image)
     channels = model.settings.image_channels
     good = array.ndim in (3, 4) and array.shape[-1] == channels
     wanted = f"(H, W, {channels}) or (B, H, W, {channels})"
@@ -132,6 +137,16 @@ def _as_batch(model: "ProSeg", image: Any) -> tuple[np.ndarray, bool]:
     return images, array.ndim == 3
 
 
+def _as_array(image: Any) -> np.ndarray:
+    """Whatever NumPy takes, and tensors that it does not: of a GPU, with gradients, in bfloat16."""
+    if not ops.is_tensor(image):
+        return np.asarray(image)
+    half = keras.backend.standardize_dtype(image.dtype) == "bfloat16"
+    return ops.convert_to_numpy(ops.cast(image, "float32") if half else image)
+
+
 def _next_seed(model: "ProSeg") -> int:
-    state = [int(word) % 2**32 for word in ops.convert_to_numpy(model.seed_generator.next())]
+    with _NEXT:  # two threads would be given one seed
+        words = ops.convert_to_numpy(model.seed_generator.next())
+    state = [int(word) % 2**32 for word in words]
     return int(np.random.SeedSequence(state).generate_state(1)[0] // 2)

@@ -1,5 +1,6 @@
 """Whose draws they are: raters by name or index, and raters and tau of S draws."""
 
+import operator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,13 +23,23 @@ def rater_index(model: "ProSeg", rater: Rater) -> int:
     """
     if isinstance(rater, str) and rater in model.raters:
         return model.raters.index(rater)
-    if isinstance(rater, str) and rater.isascii() and rater.isdecimal():
-        rater = int(rater)
-    whole = isinstance(rater, (int, np.integer)) and not isinstance(rater, bool)
-    if whole and 0 <= int(rater) < len(model.raters):
-        return int(rater)
+    index = _whole(rater)
+    # Of raters called 01, 02 ... a typed 1 is not the second.
+    named = isinstance(rater, str) and index in map(_whole, model.raters)
+    if index is not None and 0 <= index < len(model.raters) and not named:
+        return index
     known = f"one of {', '.join(model.raters)} or 0 to {len(model.raters) - 1}"
     raise UsageError(f"`rater` must be {known}. Received: {rater!r}")
+
+
+def _whole(rater: Any) -> int | None:
+    """The whole number that `rater` is, as text, an array or a tensor, too; None of others."""
+    if isinstance(rater, str):
+        return int(rater) if rater.isascii() and rater.isdecimal() else None
+    try:
+        return None if isinstance(rater, bool) else operator.index(rater)
+    except (TypeError, ValueError):
+        return None
 
 
 def draw_preferences(

@@ -29,9 +29,10 @@ class NonFiniteGuard(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Looks every `limit` steps, for looking waits until the step is computed."""
-        self.steps += 1
+        looked = self.steps // self.limit
+        self.steps += batch + 1 - self.of_epoch  # more than one with `steps_per_execution`
         self.of_epoch = batch + 1
-        if self.steps % self.limit == 0:
+        if self.steps // self.limit > looked:
             self._look()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:

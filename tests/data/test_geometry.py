@@ -10,6 +10,7 @@ from keras_proseg.data.formats.volumes import read_pixels
 from keras_proseg.data.prepared import load_prepared
 from keras_proseg.data.preparing import write_prepared
 from keras_proseg.data.sources import read_dataset
+from keras_proseg.errors import ProSegError
 from keras_proseg.outputs.writers import write_nifti
 
 SHEARED = files.AFFINE + np.array([[0.1, 0, 0, 0], [0, 0.2, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]])
@@ -118,3 +119,26 @@ def test_kinds_whose_axes_differ_are_told(tmp_path):
     done = run("data", "verify", tmp_path)
     assert done.exit_code == 0, done.output
     assert "a .png beside a .nii" in done.output
+
+
+def test_a_compressed_file_is_read_to_its_checksum(tmp_path):
+    """Voxels changed on the way would be taken for the image."""
+    array = np.random.default_rng(0).integers(0, 9000, (16, 16, 4)).astype(np.int16)
+    path = save(tmp_path / "a.nii.gz", array, files.AFFINE, 1, 1, "mm")
+    np.testing.assert_array_equal(read_pixels(path).array, array)
+    whole = path.read_bytes()
+    for damaged in (whole[:-8], whole[:-8] + bytes([whole[-8] ^ 1]) + whole[-7:]):
+        path.write_bytes(damaged)
+        with pytest.raises(ProSegError, match=r"must be a whole .nii.gz file. Received: "):
+            read_pixels(path)
+    plain = save(tmp_path / "b.nii", array, files.AFFINE, 1, 1, "mm")
+    np.testing.assert_array_equal(read_pixels(plain).array, array)
+
+
+def test_what_nibabel_mends_by_itself_is_no_line_of_ours(tmp_path, capfd):
+    path = save(tmp_path / "a.nii", np.zeros((4, 5, 3), np.uint8), files.AFFINE, 1, 1, "mm")
+    content = bytearray(path.read_bytes())
+    content[80:84] = np.float32(-1).tobytes()  # pixdim[1]
+    path.write_bytes(content)
+    read_pixels(path)
+    assert capfd.readouterr().err == ""

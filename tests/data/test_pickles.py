@@ -82,6 +82,7 @@ def test_a_dtype_that_lies_about_itself_is_not_believed():
         (array_of(np.dtype("f8"), content=b"A" * 31), "multiple of element size"),
         (array_of("f8"), "no attribute 'kind'"),
         (Lie(np.dtype, ("i4,O",), None), "an array of void"),
+        (array_of(np.dtype("u1"), (4, 4), 16), "an array of int"),
     ],
 )
 def test_arrays_that_do_not_add_up_are_refused(lie, words, tmp_path):

@@ -98,7 +98,7 @@ def test_a_name_that_no_address_takes_is_refused(tiny_run, tmp_path):
 def test_a_foreign_run_is_refused(tiny_run, tmp_path):
     run = copied(tiny_run, tmp_path)
     keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)]).save(run.path / "best.keras")
-    with pytest.raises(ProSegError, match="must hold a ProSeg. Received: Sequential"):
+    with pytest.raises(ProSegError, match="must be a ProSeg model. Received: Sequential"):
         export_saved_model(run.path, tmp_path / "out")
     run.config_file.write_text(json.dumps({"package": "other"}))
     with pytest.raises(ProSegError, match="of keras_proseg"):

@@ -148,6 +148,8 @@ def _header(path: Path) -> Header:
     good = where.shape == (3,) and axes.shape == (6,) and min(size) > 0
     good = good and bool(np.isfinite([*where, *axes, *(spacing or ())]).all())
     require(good, str(path), "a slice with a whole position and size", f"{where}, {size}")
+    sized = spacing is None or min(spacing) > 0
+    require(sized, str(path), "a slice with a positive PixelSpacing", spacing)
     position = float(np.cross(axes[:3], axes[3:]) @ where)
     file = SliceFile(path, position, number)
     return Header(file, series_uid, size, spacing, tuple(axes.tolist()))

@@ -44,6 +44,8 @@ def read_image(path: str | Path, channels: int | None = None) -> ImageFile:
         UsageError: no such file or an unknown kind.
         ProSegError: the file is damaged or of a wrong shape.
     """
+    if not str(path):  # a variable of a shell that is not set
+        raise UsageError("IMAGE must be an existing file. Received: an empty name")
     path = Path(path)
     if path.is_dir() or path.name.lower().endswith(DICOM):
         return _read_dicom(path)

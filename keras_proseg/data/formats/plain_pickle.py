@@ -40,7 +40,9 @@ class _StoredType:
 
 def _array(content: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray:
     # Strings of Python 2 are bytes, decoded as latin1.
-    raw = content.encode("latin1") if isinstance(content, str) else bytes(content)
+    raw = content.encode("latin1") if isinstance(content, str) else content
+    if not isinstance(raw, (bytes, bytearray)):  # of a number NumPy would make as many zeros
+        raise pickle.UnpicklingError(f"an array of {type(raw).__name__}")
     return np.frombuffer(raw, dtype.kind).reshape(shape, order=order)
 
 

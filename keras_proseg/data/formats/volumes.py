@@ -1,5 +1,6 @@
 """One image or mask file as an array, with its geometry."""
 
+import gzip
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from keras_proseg.data.formats.npz import read_arrays
 from keras_proseg.errors import ProSegError, reason_of, require
 
 KINDS = (".npz", ".npy", ".png", ".nii", ".nii.gz")
+REST = 2**20  # bytes read at once of what follows the voxels
 UNITS = {1: "meter", 2: "mm", 3: "micron"}  # as NIfTI numbers them
 MILLIMETRES = {"meter": 1000.0, "micron": 0.001}
 
@@ -144,17 +146,31 @@ def _read_png(path: Path) -> Pixels:
 
 
 def _read_nifti(path: Path) -> Pixels:
-    import nibabel
+    from nibabel.imageglobals import LoggingOutputSuppressor
 
-    volume: Any = nibabel.load(path)
-    array = np.asarray(volume.dataobj)
+    with LoggingOutputSuppressor():  # of headers that it mends by itself
+        volume, array = _load_nifti(path)
     array = array.astype(np.float32) if array.dtype == np.float64 else array
     header = volume.header
     codes = (int(header["sform_code"]), int(header["qform_code"]))
     unit = UNITS.get(int(header["xyzt_units"]) & 7, "unknown")
     affine = _affine(path, np.array(volume.affine, float), array.ndim == 2)
-    kind = ".nii.gz" if path.name.lower().endswith(".gz") else ".nii"
-    return Pixels(path, kind, array, affine, codes, unit)
+    return Pixels(path, kind_of(path) or ".nii", array, affine, codes, unit)
+
+
+def _load_nifti(path: Path) -> tuple[Any, np.ndarray]:
+    """The image and its voxels; what is compressed is read to its end, where its checksum is."""
+    import nibabel
+
+    volume: Any = nibabel.load(path)
+    if kind_of(path) != ".nii.gz":
+        return volume, np.asarray(volume.dataobj)
+    with gzip.open(path) as stream:
+        volume = type(volume).from_stream(stream)
+        array = np.asarray(volume.dataobj)
+        while stream.read(REST):
+            pass
+    return volume, array
 
 
 def _affine(path: Path, affine: np.ndarray, flat: bool) -> np.ndarray:

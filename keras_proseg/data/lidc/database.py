@@ -150,7 +150,7 @@ def dicom_root() -> Path | None:
     name = "pylidc.conf" if sys.platform.startswith("win") else ".pylidcrc"
     try:
         parser.read(Path.home() / name, encoding="utf-8")
-    except (configparser.Error, UnicodeDecodeError):
+    except (configparser.Error, UnicodeDecodeError, RuntimeError):  # the last: nobody is at home
         return None
     path = parser.get("dicom", "path", fallback="").strip()
     return Path(path).expanduser() if path else None
