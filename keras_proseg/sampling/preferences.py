@@ -29,7 +29,8 @@ def rater_index(model: "ProSeg", rater: Rater) -> int:
     if index is not None and 0 <= index < len(model.raters) and not named:
         return index
     known = f"one of {', '.join(model.raters)} or 0 to {len(model.raters) - 1}"
-    raise UsageError(f"`rater` must be {known}. Received: {rater!r}")
+    received = rater if index is None else index
+    raise UsageError(f"`rater` must be {known}. Received: {received!r}")
 
 
 def _whole(rater: Any) -> int | None:

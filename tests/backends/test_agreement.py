@@ -90,3 +90,25 @@ def test_files_and_predictions_carry_over(tmp_path):
         assert sum(np.abs(m).sum() for m in moments) > 0
         for one, two in itertools.combinations(states, 2):
             np.testing.assert_equal(one, two)
+
+
+DRAW = (
+    START
+    + """
+from tiny_data import tiny_arrays
+from tiny_model import tiny
+model, image = tiny(), tiny_arrays(2)["images"]
+answers = [model.predict_rater(image, 1), model.sample(image, None, 4, seed=3)]
+np.save(r"{out}.npy", np.concatenate([np.ravel(answer) for answer in answers]))
+"""
+)
+
+
+@pytest.mark.skipif("jax" not in INSTALLED, reason="JAX is not installed")
+def test_draws_of_jax_do_not_depend_on_its_default_precision(tmp_path, monkeypatch):
+    found = []
+    for wide in ("0", "1"):
+        monkeypatch.setenv("JAX_ENABLE_X64", wide)
+        run_on("jax", DRAW, tmp_path / wide)
+        found.append(np.load(tmp_path / f"{wide}.npy"))
+    np.testing.assert_allclose(*found, atol=1e-6)

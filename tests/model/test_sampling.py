@@ -10,7 +10,7 @@ from tiny_model import batch, tiny
 from keras_proseg import ProSeg, ProSegError, UsageError
 from keras_proseg.distributions import standard_normal
 from keras_proseg.layers import mask_decoder
-from keras_proseg.sampling import passes
+from keras_proseg.sampling import answers, passes
 from keras_proseg.sampling.latents import key_of, paired
 from keras_proseg.sampling.preferences import draw_preferences
 
@@ -211,11 +211,26 @@ def test_bad_calls():
 
 def test_a_rater_in_text_is_a_name_first_and_else_an_index():
     named_by_numbers = ProSeg(raters=["01", "2", "0"], **SMALL)
-    found = [named_by_numbers.rater_index(rater) for rater in ("01", "2", "0", "1", 2)]
+    found = [named_by_numbers.rater_index(rater) for rater in ("01", "2", "0", 1, np.int64(2))]
     assert found == [0, 1, 2, 1, 2]
-    for rater in ("3", "²", "-1", "", True, 1.0, np.array(1.5)):
+    # Who types 1 may mean 01, which is not the rater of index 1.
+    for rater in ("1", "3", "²", "-1", "", True, 1.0, np.array(1.5)):
         with pytest.raises(UsageError, match="`rater` must be one of 01, 2, 0 or 0 to 2"):
             named_by_numbers.rater_index(rater)
+    assert [tiny().rater_index(rater) for rater in ("0", "2", "cy")] == [0, 2, 2]
+
+
+@pytest.mark.backend
+def test_tensors_of_the_backend_are_images_and_raters():
+    """Also with gradients or in bfloat16, which NumPy does not take by itself."""
+    model, image = tiny(), np.round(batch(1)["image"][0])  # whole numbers, exact in bfloat16
+    expected = model.sample(image, 1, 2, seed=0)
+    for kind in ("float32", "bfloat16"):
+        tensor = keras.ops.convert_to_tensor(image, kind)
+        if keras.backend.backend() == "torch":
+            tensor = tensor.requires_grad_()
+        found = model.sample(tensor, keras.ops.convert_to_tensor(1), 2, seed=0)
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_one_diverse_sample_is_of_any_rater():
@@ -267,6 +282,14 @@ def test_equal_seeds_are_equal_draws_in_many_threads():
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(draw, range(24)))
     np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_draws_without_a_seed_differ_in_many_threads():
+    """A thread that reads the state before another has written it would draw the same."""
+    model = tiny()
+    with ThreadPoolExecutor(8) as pool:
+        seeds = list(pool.map(lambda _: answers._next_seed(model), range(400)))
+    assert len(set(seeds)) == 400
 
 
 @pytest.mark.parametrize("change", [{"num_samples": 2.5}, {"num_samples": "3"}, {"seed": 1.7},

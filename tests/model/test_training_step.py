@@ -23,6 +23,7 @@ from keras_proseg.optimizers import (
 )
 from keras_proseg.plan import Plan
 from keras_proseg.trainers import Adam
+from keras_proseg.trainers.guard import NonFiniteGuard
 
 
 @pytest.mark.backend
@@ -48,6 +49,25 @@ def test_repeated_non_finite_steps_stop_the_training():
     bad["image"][:] = np.nan
     with pytest.raises(ProSegError, match="2 non-finite steps"):
         model.fit(Repeated(bad, 5), verbose=0)
+
+
+@pytest.mark.parametrize("per_execution", [1, 3])
+def test_the_guard_counts_steps_and_not_executions(per_execution):
+    """It looks at step 4, or at the end of the execution that this is in."""
+    guard = NonFiniteGuard(4)
+    looked = []
+    guard._look = lambda: looked.append(guard.steps)
+    guard.on_epoch_begin(0)
+    for last in range(per_execution - 1, 12, per_execution):
+        guard.on_train_batch_end(last)
+    assert looked == {1: [4, 8, 12], 3: [6, 9, 12]}[per_execution]
+
+
+@pytest.mark.parametrize("name", ["preference", "my_preference", "rater_classifier", "proseg"])
+def test_what_a_model_is_called_is_no_rule_of_the_optimizers(name):
+    owned = paths_by_optimizer(tiny(name=name), make_optimizer())
+    assert {is_of_raters(path.partition("/")[2]) for path in owned[PREFERENCE_NAME]} == {True}
+    assert len(owned[KERNEL_NAME]) > 0
 
 
 def is_of_raters(path):

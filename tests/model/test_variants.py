@@ -143,6 +143,17 @@ def test_without_an_image_decoder_the_image_adds_nothing_to_the_loss():
     np.testing.assert_array_equal(objective(terms, config), 0.0)
 
 
+@pytest.mark.parametrize("policy", ["bfloat16", "float64"])
+def test_a_policy_of_kerass_own_is_no_concern_of_the_models(policy):
+    keras.config.set_dtype_policy(policy)
+    try:
+        model = tiny()
+    finally:
+        keras.config.set_dtype_policy("float32")
+    image = np.zeros((32, 32, 1), "float32")
+    assert np.isfinite(model.sample(image, 0, 2, seed=0)).all()
+
+
 @pytest.mark.parametrize(
     "settings", [{"backbone": "vgg"}, {"widht": 3}, {"width": 0}, {"raters": ["a", "a"]}]
 )
