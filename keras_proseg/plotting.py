@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from keras_proseg.data.dataset import Dataset, mask_areas
+from keras_proseg.data.dataset import Dataset, mask_areas, structure_names
 from keras_proseg.files import atomic_file
-from keras_proseg.outputs.writers import structure_names
 
 PHANTOM = "SIMULATED pixels, real contours: not a result on LIDC CT"
 NUM_ROWS, NUM_OUTLINES = 4, 12
@@ -141,10 +140,11 @@ def rater_colours(count: int) -> list[Any]:
 
 def _pick(dataset: Dataset, count: int) -> list[int]:
     """Cases of evenly spread disagreement among the ones with something outlined."""
-    areas = mask_areas(dataset).astype(float)
-    spread = areas.std(axis=1) / (areas.mean(axis=1) + 1)
+    areas, there = mask_areas(dataset).astype(float), dataset.annotated
+    mean = areas.mean(axis=1, where=there)  # a missing mask is no empty one
+    spread = areas.std(axis=1, where=there) / (mean + 1)
     order = np.argsort(spread, kind="stable")
-    order = order[areas.mean(axis=1)[order] > 0]
+    order = order[mean[order] > 0]
     order = order if len(order) else np.arange(len(dataset))
     places = np.linspace(0.3, 0.95, count) * (len(order) - 1)
     return list(dict.fromkeys(int(order[int(place)]) for place in places))

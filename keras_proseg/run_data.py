@@ -9,7 +9,7 @@ import numpy as np
 from keras_proseg.config import TrainConfig, without_lidc
 from keras_proseg.data.dataset import Dataset
 from keras_proseg.data.findings import DataError, Finding
-from keras_proseg.data.fit import scale_of
+from keras_proseg.data.fit import OtherScale, scale_of
 from keras_proseg.data.sources import read_dataset
 from keras_proseg.data.split import LEAST_GROUPS, split_dataset, subset, with_drawn_split
 from keras_proseg.errors import ProSegError, UsageError
@@ -83,13 +83,16 @@ def cases_of_rater(run: Run, data: str, rater: str) -> Dataset:
 
 def _other(data: str, config: TrainConfig) -> Dataset:
     """Other data by the settings of a run; they are brought to its scale by `data prepare` only."""
+    asked = scale_of(config) | ({"slices": "drawn"} if config.slices == "drawn" else {})
+    scale = " ".join(f"--{name} {value}" for name, value in asked.items() if value)
     try:
         return read_dataset(data, config)
+    except OtherScale as error:
+        text = f"{data} must be prepared with {scale}, as the run's data were."
+        raise UsageError(f"{text} Received: {error}") from error
     except DataError as error:
         if not any("--" in finding.remedy for finding in error.findings):
             raise
-        asked = scale_of(config) | ({"slices": "drawn"} if config.slices == "drawn" else {})
-        scale = " ".join(f"--{name} {value}" for name, value in asked.items() if value)
         what = f"the run was trained with {scale}, and its commands have no such options"
         remedy = "`keras-proseg data prepare` does, and what it writes is data, too"
         raise DataError([*error.findings, Finding(data, what, remedy)]) from error

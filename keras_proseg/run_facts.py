@@ -47,6 +47,9 @@ def announce(dataset: Dataset, facts: dict[str, Any], log: Any) -> None:
     for line in note_lines(dataset.notes):
         log(line)
     log(f"Raters: {', '.join(dataset.raters)}")
+    for name in ("channels", "structures"):
+        if name in dataset.notes:
+            log(f"{name.capitalize()}, in order: {', '.join(dataset.notes[name])}")
     for name in unlearnt_raters(dataset):
         log(f"NOTE: rater {name} has no mask in train: what is drawn as {name} is not learnt.")
 

@@ -13,7 +13,7 @@ from keras_proseg.files import atomic_folder, check_new_folder
 from keras_proseg.intensities import warn_of_other_intensities
 from keras_proseg.new_rater import add_rater
 from keras_proseg.pretrained import card_of, find_run
-from keras_proseg.run_data import cases_of_rater, names_of
+from keras_proseg.run_data import cases_of_rater, check_takes, names_of
 from keras_proseg.runs import Run
 
 
@@ -52,6 +52,7 @@ def add_rater_to_run(
         log("      run's val and test among them if they are there. Score it on others.")
     warn_of_other_intensities(source, dataset.images, data)
     model = source.load_model("best")
+    check_takes(model, dataset)
     column = dataset.raters.index(rater)
     masks = np.asarray(dataset.masks)[:, column]
     new = add_rater(model, rater, np.asarray(dataset.images), masks, config)

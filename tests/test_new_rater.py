@@ -14,6 +14,7 @@ from keras_proseg.data import pipeline
 from keras_proseg.new_rater import SHARED, _alone
 from keras_proseg.run_rater import add_rater_to_run
 from keras_proseg.runs import Run
+from keras_proseg.sampling.preferences import draw_preferences
 from keras_proseg.training import resume
 
 numpy = keras.ops.convert_to_numpy
@@ -168,3 +169,12 @@ def test_a_rater_is_learnt_from_images_as_the_network_knows_them(
 def test_the_seed_of_a_new_rater_is_that_of_its_latents():
     for seed in (0, 5):
         assert _alone(tiny(), ("dan",), seed).seed == seed
+
+
+def test_nobody_draws_as_the_new_rater_by_the_prior():
+    """No image of theirs told p(r|tau) which tau are theirs."""
+    model, image = tiny(diverse="prior"), batch(4)
+    masks = image["masks"][:, 0]
+    new = add_rater(model, "dan", image["image"], masks, steps=1, batch_size=2)
+    ids, _ = draw_preferences(new, None, 1, 4000, 0)
+    assert set(np.unique(ids)) <= {0, 1, 2}

@@ -28,7 +28,7 @@ from keras_proseg.files import read_json, write_json
 from keras_proseg.outputs import dicom_seg
 from keras_proseg.outputs.masks import save_masks
 from keras_proseg.outputs.sample_file import sample_file
-from keras_proseg.outputs.writers import plain_names
+from keras_proseg.outputs.writers import plain_names, write_png
 from keras_proseg.run_data import cases_of_run
 from keras_proseg.runs import Run
 
@@ -496,3 +496,33 @@ def test_reading_dicom_imports_no_backend():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
+
+
+def test_masks_of_resampled_cases_are_those_of_their_probabilities(content, tmp_path):
+    """Probabilities are brought back, and not masks, whose outlines would be jagged."""
+    path = files.write_manifest(tmp_path / "in", content, volume=1)
+    dataset = read_dataset(str(path), DataConfig(fit="resample", size=16))
+    means = np.random.default_rng(0).random((len(content), 1, 16, 16, 1)).astype(np.float32)
+    at = {image.tobytes(): row for row, image in enumerate(dataset.images)}
+
+    def moments(images):
+        return means[[at[image.tobytes()] for image in images]], None
+
+    model = SimpleNamespace(raters=["bob"], rater_moments=moments)
+    save_masks(model, dataset, tmp_path / "out")
+    for row, case in enumerate(content):
+        saved = nibabel.load(tmp_path / "out" / case / "mask-bob.nii.gz")
+        found = np.asarray(saved.dataobj).reshape(32, 32)
+        np.testing.assert_array_equal(found, resize(means[row, 0, ..., 0], (32, 32)) > 0.5)
+    stored = files.write_pickle(tmp_path / "data.pickle", content)
+    dataset = read_dataset(str(stored), DataConfig(rater_order="given", fit="resample", size=16))
+    at = {image.tobytes(): row for row, image in enumerate(dataset.images)}
+    (written,) = save_masks(model, dataset, tmp_path / "npz")
+    assert (np.load(written)["sizes"] == 16).all()
+    assert (np.load(written)["shapes"] == 32).all()
+
+
+def test_grey_is_in_proportion_to_the_probability(tmp_path):
+    write_png(tmp_path / "a.png", np.array([[0.0, 0.25, 0.5, 1.0]]))
+    with Image.open(tmp_path / "a.png") as picture:
+        assert np.asarray(picture).tolist() == [[0, 64, 128, 255]]

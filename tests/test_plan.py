@@ -100,3 +100,9 @@ def test_a_plan_of_an_older_version_is_read_and_another_file_refused(tmp_path):
 def test_the_pace_is_that_of_the_last_chunks():
     rows = [{"step": 100 * k, "seconds": s} for k, s in enumerate((0, 900, 1000, 1010, 1020))]
     assert Plan(steps=1000, chunk=100).adjusted(rows, 1080).steps == 1000  # 0.1 s a step by now
+
+
+def test_minutes_that_are_spent_before_the_plan_count():
+    config = TrainConfig(minutes=10)
+    whole, late = (first_plan(config, None, 1000, 0.5, 0, spent).steps for spent in (0, 30))
+    assert whole - late == 60

@@ -65,6 +65,18 @@ def test_annotations_stand_beside_what_is_predicted(model, grids, tmp_path):
         np.testing.assert_array_equal(drawn, arrays["masks"][case, [0, 2], ..., k])
 
 
+def test_cases_are_picked_by_the_dispute_of_those_who_drew():
+    """A missing mask is no empty one: else two raters who agree would be the worst dispute."""
+    sides = np.array([[20, 20, 20], [20, 16, 12], [20, 12, 4], [20, 20, 0], [14, 14, 0]])
+    rows = np.arange(32)
+    masks = (rows[:, None] < sides[..., None, None]) & (rows < sides[..., None, None])
+    annotated = sides > 0
+    images = np.zeros((5, 32, 32, 1), "float32")
+    dataset = Dataset.from_arrays(images, masks.astype("uint8"), annotated)
+    # By dispute they are 0, 3, 4, 1, 2, and picked from 30 to 95 % of the way.
+    assert plotting._pick(dataset, 4) == [3, 4, 1]
+
+
 def test_the_samples_shown_are_those_written(tiny_run, grids, tmp_path):
     np.save(tmp_path / "three.npy", tiny_arrays(3)["images"])
     sample_file(tiny_run.path, tmp_path / "three.npy", tmp_path / "out", "2", 2, seed=7)

@@ -50,7 +50,8 @@ def audit_dataset(dataset: Dataset, seed: int = 0) -> Audit:
 
     Returns:
         The audit; its summary holds `cases`, `patients`, `raters` (for each: `cases`, `missing`,
-        `empty`, `size` relative to the mean of a case's raters with `size_ci`, `sensitivity` and
+        `empty` (of masks of single structures), `size` relative to the mean of a case's raters,
+        over structures, with `size_ci`, `sensitivity` and
         `specificity` by STAPLE with `staple_cases`), `patterns` of missing raters, `pairs` (mean
         Dice and number of cases of each two raters), `identity` (what slots explain of the
         differences in size, the p-value of their being exchangeable, and the verdict).
@@ -87,7 +88,7 @@ def audit_dataset(dataset: Dataset, seed: int = 0) -> Audit:
 
 
 def _pairwise(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
-    """Dice (N, R, R), the mean over structures, nan where a rater is missing; areas (N, R)."""
+    """Dice (N, R, R), the mean over structures, nan where a rater is missing; areas (N, R, K)."""
     parts, areas = [], []
     for start in range(0, len(dataset), CHUNK):
         masks = np.asarray(dataset.masks[start : start + CHUNK])
@@ -96,7 +97,7 @@ def _pairwise(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
         both = np.matmul(flat, flat.swapaxes(2, 3))
         each = flat.sum(axis=-1)
         dice = dice_from_iou(iou_from_counts(both, each[..., None] + each[:, :, None] - both))
-        dice, own = dice.mean(axis=1), each.sum(axis=1)
+        dice, own = dice.mean(axis=1), each.swapaxes(1, 2)
         there = dataset.annotated[start : start + CHUNK]
         parts.append(np.where(there[:, :, None] & there[:, None], dice, np.nan))
         areas.append(own)
@@ -104,12 +105,17 @@ def _pairwise(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _relative_sizes(areas: np.ndarray, annotated: np.ndarray) -> np.ndarray:
-    """(N, R): area over the mean area of the case's raters; nan where missing or all is empty."""
-    own = np.where(annotated, areas, np.nan)
+    """(N, R) of areas (N, R, K): over the mean area of the case's raters, mean over structures.
+
+    A structure that nobody drew is left out; nan where a rater is missing or alone, or all is
+    empty. A sum of the structures would hide the manners with a small one within a large one.
+    """
+    own = np.where(annotated[:, :, None], areas, np.nan)
     mean = nan_mean(own, axis=1)[:, None]
-    alone = annotated.sum(axis=1, keepdims=True) < 2
+    alone = annotated.sum(axis=1)[:, None, None] < 2
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where((mean > 0) & ~alone, own / mean, np.nan)
+        relative = np.where((mean > 0) & ~alone, own / mean, np.nan)
+    return nan_mean(relative, axis=2)
 
 
 def _raters(

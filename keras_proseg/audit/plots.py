@@ -71,11 +71,12 @@ def draw_disputed(dataset: Dataset, audit: Audit, path: Path) -> None:
 
 def _cell(dataset: Dataset, row: int, agreement: float) -> Cell:
     gray = np.asarray(dataset.images[row]).astype(float).mean(axis=-1)
-    masks = np.asarray(dataset.masks[row]).max(axis=-1)
-    box = _window(masks.max(axis=0))
+    masks = np.asarray(dataset.masks[row])
+    box = _window(masks.max(axis=(0, 3)))
     colours = rater_colours(len(dataset.raters))
     present = np.flatnonzero(dataset.annotated[row])
-    outlines = [(masks[r][box], colours[r]) for r in present]
+    structures = range(dataset.num_classes)
+    outlines = [(masks[r, ..., k][box], colours[r]) for r in present for k in structures]
     return Cell(f"{str(dataset.case_ids[row])[-24:]}  Dice {agreement:.2f}", gray[box], outlines)
 
 

@@ -67,7 +67,7 @@ def report(summary: dict[str, Any], disputed: bool = True) -> str:
         "",
         "Size is the area over the mean area of a case's raters (1: as large as the others); the "
         "interval is a 95 % bootstrap over patients. Sensitivity and specificity are STAPLE's, "
-        "near the outlines.",
+        "near the outlines. Of several structures all of these, and the Dice, are means.",
         "",
         "| rater | cases | missing | empty | size | 95 % interval | sensitivity | specificity |",
         "|---|---|---|---|---|---|---|---|",

@@ -178,6 +178,20 @@ def mask_areas(dataset: Dataset) -> np.ndarray:
     return dataset.masks.sum(axis=(2, 3, 4), dtype=np.int64)
 
 
+def structure_areas(dataset: Dataset) -> np.ndarray:
+    """Foreground pixels (N, R, K) of every mask."""
+    if dataset.num_classes == 1:
+        return mask_areas(dataset)[..., None]
+    starts = range(0, len(dataset), CHUNK)
+    parts = [np.asarray(dataset.masks[s : s + CHUNK]).sum(axis=(2, 3), dtype=int) for s in starts]
+    return np.concatenate(parts)
+
+
+def structure_names(known: list[str] | None, count: int) -> list[str]:
+    """The names of K = `count` structures as the data have them, or numbers."""
+    return known or [f"class{k + 1}" for k in range(count)]
+
+
 def rows_of(column: Any, indices: np.ndarray) -> Any:
     """The rows of a column at `indices`; what lies on disk stays there."""
     return column.take_rows(indices) if isinstance(column, LazyRows) else column[indices]

@@ -63,6 +63,10 @@ def fit_records(
     return [[s for s in own if config.slices == "all" or _drawn(s)] for own in fitted]
 
 
+class OtherScale(UsageError):
+    """Data are at one scale, and another is asked for."""
+
+
 def scale_of(config: DataConfig) -> dict[str, Any]:
     """The settings of `config` by which images are brought to one scale."""
     return {name: getattr(config, name) for name in SCALE}
@@ -76,7 +80,7 @@ def at_scale(config: Settings, notes: dict[str, Any]) -> Settings:
         notes: of the dataset.
 
     Raises:
-        UsageError: it asks for another scale.
+        OtherScale: it asks for another one.
     """
     usual = scale_of(DataConfig())
     scale = usual | notes.get("scale", {}) | notes.get("window", {})
@@ -84,7 +88,7 @@ def at_scale(config: Settings, notes: dict[str, Any]) -> Settings:
         given = getattr(config, name)
         if given not in (value, usual.get(name)):
             text = f"`{name}` must be {value}, as of the data, or be left out."
-            raise UsageError(f"{text} Received: {given}")
+            raise OtherScale(f"{text} Received: {given}")
     return replace(config, **scale)
 
 

@@ -5,7 +5,7 @@ from collections import defaultdict
 
 import numpy as np
 
-from keras_proseg.data.dataset import Dataset, mask_areas
+from keras_proseg.data.dataset import Dataset, mask_areas, structure_areas, structure_names
 from keras_proseg.data.findings import Findings
 from keras_proseg.data.lazy import CHUNK
 from keras_proseg.data.split import LEAST_GROUPS, unlearnt_raters
@@ -103,6 +103,8 @@ def _check_masks(dataset: Dataset, findings: Findings) -> None:
             findings.note(f"rater {name} has no mask at all", "leave the rater out")
         elif empty == own.sum():
             findings.note(f"every mask of rater {name} is empty", "look at the files")
+        else:
+            _check_structures(dataset, index, findings)
     empty_count = int((present & (areas == 0)).sum())
     if empty_count:
         text = f"{empty_count} of {int(present.sum())} masks are empty, which says: nothing there"
@@ -112,6 +114,15 @@ def _check_masks(dataset: Dataset, findings: Findings) -> None:
         text = f"a mask covers the whole image ({dataset.case_ids[row]})"
         findings.note(text, "look whether it is inverted", file_of(dataset, row))
     _check_blank_slices(dataset, areas, findings)
+
+
+def _check_structures(dataset: Dataset, rater: int, findings: Findings) -> None:
+    own = structure_areas(dataset)[dataset.annotated[:, rater], rater]
+    names = structure_names(dataset.notes.get("structures"), dataset.num_classes)
+    for name, drawn in zip(names, own.any(axis=0), strict=True):
+        if not drawn:
+            text = f"every mask of rater {dataset.raters[rater]} is empty in structure {name}"
+            findings.note(text, "look at the files")
 
 
 def _check_blank_slices(dataset: Dataset, areas: np.ndarray, findings: Findings) -> None:

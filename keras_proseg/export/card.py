@@ -73,16 +73,31 @@ def _input(metadata: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
     size = "any height and width"
     if given["height"]:
         size = f"height {given['height']} and width {given['width']}, no other"
+    names = data.get("notes", {})
+    channels = f"{given['channels']} channel(s){_listed(names.get('channels'))}"
     rows = {
-        "image": f"{size}, {given['channels']} channel(s), raw intensities, float32",
+        "image": f"{size}, {channels}, raw intensities, float32",
+        "scale": _scale(metadata["training"]["settings"]),
         "scaling (inside the graph)": f"{scaling['mode']}: {details}",
         "typical intensities": f"{low} to {high}",
-        "classes": metadata["num_classes"],
+        "classes": f"{metadata['num_classes']}{_listed(names.get('structures'))}",
         "raters": ", ".join(metadata["raters"]),
         "raters are": _meaning(metadata["raters"], data),
         "samples per call": metadata["num_samples"] or "as many as tau and noise are given for",
     }
     return rows | {"format": f"{metadata['format']}, weights {metadata['precision']}"}
+
+
+def _listed(names: list[str] | None) -> str:
+    return f", in order: {', '.join(names)}" if names else ""
+
+
+def _scale(settings: dict[str, Any]) -> str:
+    """What images are to be brought to before they are sent, as those of the training were."""
+    parts = [f"{settings['spacing']} mm per pixel"] if settings.get("spacing") else []
+    if settings.get("fit") == "resample":
+        parts.append(f"the longer side resampled to {settings['size']} pixels")
+    return "bring images to " + " and ".join(parts) if parts else "as it is"
 
 
 def _meaning(raters: list[str], data: dict[str, Any]) -> str:

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from keras_proseg.data.dataset import Dataset
+from keras_proseg.data.dataset import Dataset, structure_names
 from keras_proseg.data.places import Place, Volume
 from keras_proseg.errors import require
 from keras_proseg.files import atomic_folder, check_new_folder
-from keras_proseg.outputs.writers import plain_names, structure_names, write_nifti, write_png
+from keras_proseg.outputs.writers import plain_names, write_nifti, write_png
 from keras_proseg.progress import progress_bar
 
 MOST_BYTES = 255  # of a name, on the file systems in use

@@ -14,15 +14,16 @@ from typing import Any
 import numpy as np
 
 from keras_proseg.config import NUM_SAMPLES, DataConfig
+from keras_proseg.data.dataset import structure_names
 from keras_proseg.data.fit import scaled_size
 from keras_proseg.data.formats.dicom_series import Series, datasets
 from keras_proseg.data.formats.image_file import DICOM, ImageFile, read_image
 from keras_proseg.data.places import resize
-from keras_proseg.errors import ProSegError
+from keras_proseg.errors import ProSegError, require
 from keras_proseg.files import atomic_folder, check_new_folder
 from keras_proseg.intensities import warn_of_other_intensities
 from keras_proseg.memory import images_at_once
-from keras_proseg.outputs.writers import plain_names, structure_names, write_nifti, write_png
+from keras_proseg.outputs.writers import plain_names, write_nifti, write_png
 from keras_proseg.pretrained import find_run
 from keras_proseg.progress import progress_bar
 from keras_proseg.run_data import names_of
@@ -60,7 +61,7 @@ def sample_file(
     out = Path(out) if out else _dated(image)
     check_new_folder(out, "--out")
     found = find_run(run)
-    source = _read(image, found.model_config().image_channels)
+    source = _read(image, found)
     model = found.load_model("best")
     who = None if rater is None else model.raters[model.rater_index(rater)]
     for note in source.notes:
@@ -86,9 +87,13 @@ def sample_file(
     return [out / name for name in names]
 
 
-def _read(image: str | Path, channels: int) -> ImageFile:
-    """The image, refused if its samples could not be written, which takes them minutes to show."""
+def _read(image: str | Path, run: Run) -> ImageFile:
+    """The image, refused if it has other channels, or its samples could not be written."""
+    channels = run.model_config().image_channels
     source = read_image(image, channels)
+    names = names_of(run).get("channels")
+    wanted = f"of {channels} channel(s){': ' + ', '.join(names) if names else ''}"
+    require(source.images.shape[-1] == channels, str(image), wanted, source.images.shape[-1])
     if source.series is not None:
         from keras_proseg.outputs.dicom_seg import check_segmentable
 

@@ -36,11 +36,6 @@ def write_png(path: Path, values: np.ndarray) -> None:
     Image.fromarray(np.round(values * 255.0).astype(np.uint8)).save(path)
 
 
-def structure_names(known: list[str] | None, count: int) -> list[str]:
-    """The names of K = `count` structures as the data have them, or numbers."""
-    return known or [f"class{k + 1}" for k in range(count)]
-
-
 def plain_names(names: Sequence[str]) -> list[str]:
     """Raters' names as parts of files' names, each another: what is alike gets a number."""
     plain: list[str] = []

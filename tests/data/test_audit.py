@@ -9,11 +9,13 @@ import pytest
 import SimpleITK
 from test_cli import run
 
-from keras_proseg.audit.measure import audit_dataset
+from keras_proseg.audit.measure import _identity, audit_dataset
+from keras_proseg.audit.plots import _cell
 from keras_proseg.audit.report import report, verdict, write_audit
 from keras_proseg.audit.staple import MARGIN
 from keras_proseg.data.dataset import Dataset, rank_by_area
 from keras_proseg.errors import ProSegError, UsageError
+from keras_proseg.plotting import rater_colours
 
 SIZE = 24
 
@@ -105,8 +107,6 @@ def test_named_raters_are_told_from_shuffled_slots():
 
 def test_shuffled_slots_are_seldom_taken_for_persons():
     """The permutation test holds its level: about 5 % of shuffled data sets below 0.05."""
-    from keras_proseg.audit.measure import _identity
-
     rng = np.random.default_rng(1)
     dataset = squares([[3, 4, 5]])
     values = [
@@ -177,3 +177,61 @@ def test_names_may_hold_signs_of_formulas(tmp_path):
         [[4, 5], [5, 7], [6, 9]], raters=["$a_{$", "b"], case_ids=["$c_{0$", "1", "2"]
     )
     assert write_audit(dataset, tmp_path / "audit").is_file()
+
+
+def test_manners_with_a_small_structure_are_seen_beside_a_large_one():
+    """Cups of constant manners within discs that differ by chance: sizes are of each structure."""
+    rng = np.random.default_rng(3)
+    sides = np.stack([rng.integers(15, 19, (30, 3)), np.tile([4, 6, 8], (30, 1))], axis=-1)
+    masks = np.stack([squares(sides[..., k]).masks[..., 0] for k in range(2)], axis=-1)
+    dataset = Dataset.from_arrays(np.zeros((30, SIZE, SIZE, 1)), masks, raters=["a", "b", "c"])
+    audit = audit_dataset(dataset)
+    assert not audit.summary["identity"]["meaningless"]
+    disc, cup = np.moveaxis(sides.astype(float) ** 2, 2, 0)
+    relative = (disc / disc.mean(axis=1, keepdims=True) + cup / cup.mean(axis=1, keepdims=True)) / 2
+    sizes = [row["size"] for row in audit.summary["raters"].values()]
+    np.testing.assert_allclose(sizes, relative.mean(axis=0), rtol=1e-5)
+    cell = _cell(dataset, 0, 0.5)
+    drawn = sorted(int(mask.sum()) for mask, _ in cell.outlines)
+    assert drawn == sorted(np.ravel(sides[0] ** 2).tolist())
+
+
+def test_outlines_keep_their_raters_colour_where_one_is_missing():
+    annotated = np.array([[0, 1, 1]], bool)
+    cell = _cell(squares([[3, 4, 5]], annotated=annotated), 0, 0.5)
+    colours = rater_colours(3)
+    assert [colour for _, colour in cell.outlines] == colours[1:]
+    assert [int(mask.sum()) for mask, _ in cell.outlines] == [16, 25]
+
+
+def test_masks_that_are_missing_are_not_empty_and_a_rater_alone_is_compared_with_nobody():
+    sides = [[4, 4], [0, 4], [9, 0], [9, 0], [9, 0]]
+    annotated = np.array([[1, 1], [1, 1], [1, 0], [1, 0], [1, 0]], bool)
+    rows = audit_dataset(squares(sides, annotated=annotated, raters=["a", "b"])).summary["raters"]
+    assert (rows["a"]["empty"], rows["b"]["empty"]) == (0.2, 0.0)
+    assert (rows["a"]["size"], rows["b"]["size"]) == (0.5, 1.5)
+    assert [row["staple_cases"] for row in rows.values()] == [2, 2]
+
+
+def test_a_difference_that_is_sure_but_tiny_names_nobody():
+    rng = np.random.default_rng(0)
+    dataset = squares([[3, 4, 5]])
+    relative = 1 + rng.normal(0, 0.3, (4000, 3)) + [-0.03, 0.0, 0.03]
+    found = _identity(dataset, relative, 0)
+    assert found["p_value"] < 0.01
+    assert found["meaningless"]
+
+
+def test_the_report_says_what_the_numbers_are(tmp_path):
+    sides = np.random.default_rng(0).integers(3, 9, (12, 2))
+    sides[0, 1] = 0
+    page = write_audit(squares(sides, raters=["a", "b"]), tmp_path / "out")
+    rows = json.loads((page.parent / "audit.json").read_text())["raters"]
+    for name, row in rows.items():
+        (line,) = [line for line in page.read_text().splitlines() if line.startswith(f"| {name} |")]
+        cells = [cell.strip() for cell in line.strip("|").split("|")][1:]
+        low, high = row["size_ci"]
+        assert cells == [
+            "12", "0", f"{100 * row['empty']:.1f} %", f"{row['size']:.3f}",
+            f"{low:.3f} to {high:.3f}", f"{row['sensitivity']:.3f}", f"{row['specificity']:.3f}",
+        ]  # fmt: skip

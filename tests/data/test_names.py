@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 import source_files as files
 from test_cli import run
+from tiny_data import tiny_arrays
 
 from keras_proseg import training
 from keras_proseg.data.sources import read_dataset
 from keras_proseg.errors import ProSegError
+from keras_proseg.outputs.sample_file import sample_file
 from keras_proseg.run_data import cases_of_run, names_of
 from keras_proseg.run_rater import add_rater_to_run
 from keras_proseg.runs import Run
@@ -70,3 +72,45 @@ def test_what_has_no_names_is_counted_only(tmp_path, tiny_npz, tiny_run):
     assert len(cases_of_run(tiny_run, str(tiny_npz), "all")) == 24
     one = read_dataset(str(manifest(tmp_path / "a", ["liver"])))
     assert "structures" not in one.notes
+
+
+def test_a_structure_that_a_rater_never_drew_is_told(tmp_path):
+    """An export of one structure that failed; the other one hides it in the masks as a whole."""
+    arrays = tiny_arrays(6)
+    masks = np.stack([arrays["masks"], arrays["masks"]], axis=-1)
+    masks[:, 2, ..., 1] = 0
+    columns = {"patient_ids": np.arange(6), "rater_ids": ["ann", "bob", "cy"]}
+    np.savez(tmp_path / "x.npz", images=arrays["images"], masks=masks, **columns)
+    done = run("data", "verify", tmp_path / "x.npz")
+    assert "every mask of rater cy is empty in structure class2 -> look at the files" in done.output
+    assert done.output.count("every mask") == 1
+
+
+def test_a_run_tells_the_order_of_channels_and_structures(tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "_trained", lambda run, *_: run)
+    told = []
+    trained = training.train(
+        str(folder(tmp_path / "a", ["t2", "adc"])), tmp_path / "r", told.append
+    )
+    assert "Channels, in order: adc, t2" in told
+    np.save(tmp_path / "one.npy", np.zeros((32, 32), "float32"))
+    with pytest.raises(
+        ProSegError, match=r"one.npy must be of 2 channel\(s\): adc, t2. Received: 1"
+    ):
+        sample_file(trained.path, tmp_path / "one.npy", tmp_path / "out")
+    told.clear()
+    source = str(manifest(tmp_path / "b", ["tumour", "liver"]))
+    training.train(source, tmp_path / "s", told.append)
+    assert "Structures, in order: liver, tumour" in told
+
+
+def test_a_channel_that_lies_elsewhere_than_the_first_is_named(tmp_path):
+    root = folder(tmp_path / "a", ["t1", "t2"])
+    image = files.cases(1)["case0"][0]
+    moved = files.AFFINE.copy()
+    moved[0, 3] += 2
+    files.save_nifti(root / "train" / "case0" / "image-t2.nii", image, moved)
+    done = run("data", "verify", root)
+    assert done.exit_code == 1
+    (line,) = [line for line in done.output.splitlines() if "case0/image-t2.nii" in line]
+    assert "its affine puts a corner 2.00 mm from the image's" in line

@@ -84,3 +84,8 @@ def test_runs_of_all_seeds_have_the_same_sides(tmp_path):
     assert (drawn_anew != first).any()
     with pytest.raises(UsageError, match="`split_seed` must be a whole number .* Received: -1"):
         TrainConfig(split_seed=-1)
+
+
+def test_shares_are_rounded_and_not_cut():
+    split = split_dataset(by_patient(57)).split  # of 19 patients with 3 cases each
+    assert [int((split == name).sum()) // 3 for name in ("train", "val", "test")] == [13, 2, 4]

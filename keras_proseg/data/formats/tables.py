@@ -4,12 +4,13 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from keras_proseg.data.findings import Findings
 from keras_proseg.data.formats.table_masks import WHOLE, check_affine, read_mask
-from keras_proseg.data.formats.volumes import Pixels, read_pixels
+from keras_proseg.data.formats.volumes import Pixels, kind_of, read_pixels
 from keras_proseg.data.places import Volume
 from keras_proseg.data.records import Record, natural, plain_name
 
@@ -62,9 +63,9 @@ def _named(row: Row) -> Row:
 def _read_case(rows: list[Row], structures: list[str], findings: Findings) -> Record | None:
     before = len(findings.fatal)
     _check_agreement(rows, findings)
-    files = [findings.attempt(WHOLE, read_pixels, path, file=path) for path in rows[0].images]
+    files = [_read(path, findings) for path in rows[0].images]
     masks = {
-        (row.rater, row.structure): findings.attempt(WHOLE, read_pixels, row.mask, file=row.mask)
+        (row.rater, row.structure): _read(row.mask, findings)
         for row in rows
         if row.mask is not None
     }
@@ -92,6 +93,11 @@ def _read_case(rows: list[Row], structures: list[str], findings: Findings) -> Re
     return Record(first.case, first.patient, image, by_rater, volume, pixels.spacing, first.split)
 
 
+def _read(path: Path, findings: Findings) -> Any:
+    remedy = WHOLE if kind_of(path) else "save it as one of these kinds"
+    return findings.attempt(remedy, read_pixels, path, file=path)
+
+
 def _check_agreement(rows: list[Row], findings: Findings) -> None:
     first = rows[0]
     for name, remedy in (
@@ -101,8 +107,9 @@ def _check_agreement(rows: list[Row], findings: Findings) -> None:
     ):
         values = {getattr(row, name) for row in rows}
         if len(values) > 1:
-            shown = ", ".join(sorted(str(value) for value in values))
-            findings.add(f"case {first.case} has more than one {name}: {shown}", remedy)
+            shown = ", ".join(sorted(_shown(value) for value in values))
+            what = name.removesuffix("s")
+            findings.add(f"case {first.case} has more than one {what}: {shown}", remedy)
     keys = Counter((row.rater, row.structure) for row in rows if row.rater)
     for (rater, structure), count in keys.items():
         if count > 1:
@@ -113,6 +120,13 @@ def _check_agreement(rows: list[Row], findings: Findings) -> None:
         if count > 1:
             text = f"case {first.case} has it as {count} masks"
             findings.note(text, "give each rater and structure a file, if they drew one", file)
+
+
+def _shown(value: Any) -> str:
+    """A patient, a split, or the files of an image; "none" of what is not given."""
+    if isinstance(value, tuple):
+        return ";".join(path.name for path in value)
+    return str(value or "none")
 
 
 def _flat(pixels: Pixels, image: np.ndarray) -> bool:
