@@ -169,6 +169,15 @@ def blank_png():
             "case a has 2 masks of rater ann",
         ),
         ("case,image,rater,mask\na,i.nii,,\n", "no case with an image and a mask"),
+        (
+            "case,image,rater,mask\na,i.nii,ann,m.nii\na,j.nii;k.nii,bob,m.nii\n",
+            "case a has more than one image: i.nii, j.nii;k.nii -> give",
+        ),
+        (
+            "case,image,rater,mask,split\na,i.nii,ann,m.nii,train\na,i.nii,bob,m.nii,\n",
+            "more than one split: none, train",
+        ),
+        ("case,image,rater,mask\na,i.jpg,ann,m.nii\n", "-> save it as one of these kinds"),
         ("case,image,rater,mask\na,i.nii;k.nii,ann,m.nii\n", "the channels' sizes"),
         (
             "case,image,rater,mask,split\na,i.nii,ann,m.nii,train\nb,j.nii,ann,m.nii,\n",
@@ -188,11 +197,14 @@ def test_manifests_with_mistakes(lines, words, tmp_path):
     files.save_nifti(tmp_path / "k.nii", image[:8])
     files.save_nifti(tmp_path / "m.nii", masks["ann"])
     (tmp_path / "i.txt").touch()
+    (tmp_path / "i.jpg").touch()
     (tmp_path / "m.csv").write_bytes(lines.encode("latin1"))
     done = run("data", "verify", tmp_path / "m.csv")
     assert done.exit_code == 1, done.output
     assert words in done.output
     assert "Traceback" not in done.output
+    causes = [line for line in done.output.splitlines() if line.startswith("error")]
+    assert len(causes) == 1 or not any("no case with" in line for line in causes)
 
 
 def test_geometry_that_is_claimed_by_one_file_only_is_told(tmp_path):

@@ -178,3 +178,15 @@ def test_scores_replace_nothing_but_scores(tiny_run, tmp_path):
     for count in (1, 2):
         evaluate_run(tiny_run.path, split="test", num_samples=count, out=tmp_path / "scores")
         assert read_json(tmp_path / "scores" / "metrics.json")["num_samples"] == count
+
+
+def test_prepared_data_of_another_scale_are_told_what_to_be_prepared_with(tiny_run, tmp_path):
+    run = Run(shutil.copytree(tiny_run.path, tmp_path / "run"))
+    config = run.config
+    config["train"]["fit"] = "pad"
+    write_json(run.config_file, config)
+    write_prepared(
+        read_dataset(str(files.write_png(tmp_path / "in", files.cases(2)))), tmp_path / "x"
+    )
+    with pytest.raises(UsageError, match=r"x must be prepared with --fit pad, as the run's data"):
+        evaluate_run(run.path, str(tmp_path / "x"))

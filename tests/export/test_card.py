@@ -12,6 +12,7 @@ from keras_proseg.config import ExportConfig, IntensityConfig, NewRaterConfig
 from keras_proseg.errors import ProSegError
 from keras_proseg.export import card
 from keras_proseg.export.metadata import describe, intensity
+from keras_proseg.files import write_json
 from keras_proseg.model import ProSeg
 from keras_proseg.run_rater import add_rater_to_run
 from keras_proseg.runs import Run
@@ -183,3 +184,16 @@ def test_the_model_of_another_run_is_refused(run):
     other = ProSeg(raters=["dan", "eve"], width=4, depth=3)
     with pytest.raises(ProSegError, match=r"whose raters are \['dan', 'eve'\]. Received: \['ann'"):
         describe(run, other, ExportConfig())
+
+
+def test_the_card_says_what_to_bring_images_to(run, tiny_model):
+    """Scaling of sizes is no part of the graph."""
+    assert "| scale | as it is |" in card_of(run, tiny_model)
+    config = run.config
+    config["train"] |= {"fit": "resample", "size": 64, "spacing": 0.7}
+    config["data"]["notes"] |= {"channels": ["adc", "t2"], "structures": ["cup", "disc"]}
+    write_json(run.config_file, config)
+    text = card_of(run, tiny_model)
+    assert "to 0.7 mm per pixel and the longer side resampled to 64 pixels |" in text
+    assert "1 channel(s), in order: adc, t2, raw intensities" in text
+    assert "| classes | 1, in order: cup, disc |" in text
