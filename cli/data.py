@@ -65,7 +65,8 @@ def audit(source: str, out: str, **settings: Any) -> None:
     from keras_proseg.audit.report import verdict, write_audit
     from keras_proseg.config import as_stored
     from keras_proseg.data.sources import read_dataset
-    from keras_proseg.files import check_new_folder, read_json
+    from keras_proseg.files import check_new_folder
+    from keras_proseg.text_files import read_json
 
     check_new_folder(Path(out), "--out")  # before minutes of reading
     path = write_audit(read_dataset(source, as_stored(_config(settings))), out)

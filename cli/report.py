@@ -30,7 +30,7 @@ def print_table(summary: dict[str, Any], title: str) -> None:
 
 def print_run(run: Any) -> None:
     """The table of a finished run, how long it trained, and what to do next."""
-    from keras_proseg.files import read_json, with_nan
+    from keras_proseg.text_files import read_json, with_nan
 
     summary = read_json(run.path / "metrics.json")
     title = "Validation patients (the best checkpoint was chosen on them)"

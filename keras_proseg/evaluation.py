@@ -10,7 +10,7 @@ from keras_proseg.config import SCORED_SAMPLES, check_whole
 from keras_proseg.data.dataset import Dataset
 from keras_proseg.data.findings import note_lines
 from keras_proseg.errors import UsageError, require
-from keras_proseg.files import check_folder, read_json, write_csv, write_json
+from keras_proseg.files import check_folder
 from keras_proseg.intensities import warn_of_other_intensities
 from keras_proseg.memory import images_at_once
 from keras_proseg.metrics import summarise
@@ -19,6 +19,7 @@ from keras_proseg.pretrained import find_run
 from keras_proseg.progress import progress_bar
 from keras_proseg.run_data import cases_of_run, check_takes
 from keras_proseg.scoring import cases_of, score_rows
+from keras_proseg.text_files import read_json, write_csv, write_json
 
 BATCH = 16  # cases at most
 SCORES = ("cases.csv", "metrics.json")

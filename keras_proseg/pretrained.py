@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 
 from keras_proseg.errors import UsageError
-from keras_proseg.files import atomic_file, atomic_folder, read_json, write_json
+from keras_proseg.files import atomic_file, atomic_folder
 from keras_proseg.intensities import known_intensities
 from keras_proseg.run_data import names_of
 from keras_proseg.runs import Run, read_model
+from keras_proseg.text_files import read_json, write_json
 
 FOLDER = Path(__file__).with_name("shipped")
 CARD = "README.md"

@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 from keras_proseg.config import ModelConfig, TrainConfig, default_rater_order, of_saved, to_dict
 from keras_proseg.errors import ProSegError, UsageError
-from keras_proseg.files import read_json, write_json
+from keras_proseg.text_files import read_json, write_json
 from keras_proseg.versions import versions
 
 Settings = TypeVar("Settings", ModelConfig, TrainConfig)

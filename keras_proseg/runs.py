@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from keras_proseg.errors import ProSegError, UsageError, reason_of, require
-from keras_proseg.files import atomic_file, check_new_folder, read_json, write_csv, write_json
+from keras_proseg.files import atomic_file, check_new_folder
 from keras_proseg.plan import Plan
 from keras_proseg.run_config import RunConfig
+from keras_proseg.text_files import read_json, write_csv, write_json
 
 OF_HISTORY = {"step", "loss", "val_ged", "val_dice_rater", "seconds", "cpu_seconds"}
 

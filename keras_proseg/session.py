@@ -13,11 +13,11 @@ from keras_proseg.data.pipeline import BatchReader, training_batches
 from keras_proseg.data.split import split_rows, subset
 from keras_proseg.errors import ProSegError, require
 from keras_proseg.evaluation import evaluate
-from keras_proseg.files import write_csv, write_json
 from keras_proseg.keras_state import precision_of, random_seed
 from keras_proseg.plan import Plan, first_plan, step_limit
 from keras_proseg.progress import counting_bar
 from keras_proseg.runs import Run
+from keras_proseg.text_files import write_csv, write_json
 from keras_proseg.timing import TIMED_STEPS, seconds_per_step
 
 TIE = 0.02  # of `ged` less `dice_rater`: two standard errors of a difference on 48 cases

@@ -14,8 +14,8 @@ from tiny_data import tiny_arrays
 
 import keras_proseg
 from keras_proseg.config import TrainConfig
-from keras_proseg.files import read_json, with_nan, write_json
 from keras_proseg.runs import Run
+from keras_proseg.text_files import read_json, with_nan, write_json
 
 
 def run(*arguments):

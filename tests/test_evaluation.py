@@ -13,9 +13,9 @@ from keras_proseg.config import DataConfig, NewRaterConfig
 from keras_proseg.data.preparing import write_prepared
 from keras_proseg.data.sources import read_dataset
 from keras_proseg.evaluation import evaluate_run
-from keras_proseg.files import read_json, write_json
 from keras_proseg.run_rater import add_rater_to_run
 from keras_proseg.runs import Run
+from keras_proseg.text_files import read_json, write_json
 from keras_proseg.training import resume
 
 

@@ -8,15 +8,8 @@ import pytest
 
 from keras_proseg.data.preparing import check_target
 from keras_proseg.errors import ProSegError, UsageError
-from keras_proseg.files import (
-    atomic_file,
-    atomic_folder,
-    check_folder,
-    check_new_folder,
-    read_json,
-    with_nan,
-    write_json,
-)
+from keras_proseg.files import atomic_file, atomic_folder, check_folder, check_new_folder
+from keras_proseg.text_files import read_json, with_nan, write_json
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):

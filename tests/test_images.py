@@ -9,9 +9,9 @@ from keras_proseg import memory
 from keras_proseg.data.formats.image_file import read_image
 from keras_proseg.data.places import resize
 from keras_proseg.errors import ProSegError, UsageError
-from keras_proseg.files import read_json, write_json
 from keras_proseg.outputs.sample_file import sample_file
 from keras_proseg.runs import Run
+from keras_proseg.text_files import read_json, write_json
 
 IMAGE = np.random.default_rng(0).normal(0, 10, (20, 30)).astype("float32")
 
@@ -69,6 +69,15 @@ def test_an_image_is_seen_at_the_spacing_of_the_training(coarse_run, tiny_model,
     expected = tiny_model.sample(IMAGE[..., None], "ann", 2, 3)
     # Two models are two graphs, whose sums may be in another order.
     np.testing.assert_allclose(plain[0], expected, atol=1e-5)
+
+
+def test_an_image_that_its_unit_makes_huge_is_refused(coarse_run, tmp_path):
+    image = nibabel.Nifti1Image(IMAGE, np.diag([0.7, 0.7, 2, 1]))
+    image.header.set_xyzt_units("meter")
+    nibabel.save(image, tmp_path / "ct.nii")
+    text = r"ct.nii must be of at most .* at 1.4 mm \(look at its spacing\). Received: 10000x15000"
+    with pytest.raises(ProSegError, match=text):
+        sample_file(coarse_run, tmp_path / "ct.nii", tmp_path / "out")
 
 
 @pytest.mark.parametrize("kind", ["npz", "npy", "png"])

@@ -14,7 +14,6 @@ from keras_proseg.data.dataset import Dataset
 from keras_proseg.data.prepared import load_prepared
 from keras_proseg.data.preparing import write_prepared
 from keras_proseg.errors import ProSegError, UsageError
-from keras_proseg.files import read_json, write_json
 from keras_proseg.intensities import (
     MOST_IMAGES,
     MOST_PIXELS,
@@ -27,6 +26,7 @@ from keras_proseg.new_rater import add_rater
 from keras_proseg.pretrained import find_run, load
 from keras_proseg.run_rater import add_rater_to_run
 from keras_proseg.runs import Run
+from keras_proseg.text_files import read_json, write_json
 
 LUNG = IntensityConfig(mode="window")
 

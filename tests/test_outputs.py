@@ -24,13 +24,13 @@ from keras_proseg.data.formats.dicom_slice import read_slice
 from keras_proseg.data.places import Place, Volume, resize
 from keras_proseg.data.sources import read_dataset
 from keras_proseg.errors import ProSegError, UsageError
-from keras_proseg.files import read_json, write_json
 from keras_proseg.outputs import dicom_seg
 from keras_proseg.outputs.masks import save_masks
 from keras_proseg.outputs.sample_file import sample_file
 from keras_proseg.outputs.writers import plain_names, write_png
 from keras_proseg.run_data import cases_of_run
 from keras_proseg.runs import Run
+from keras_proseg.text_files import read_json, write_json
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ from tiny_data import TINY, tiny_arrays
 
 from keras_proseg import ProSegError, UsageError, load, load_dataset, memory
 from keras_proseg.evaluation import evaluate_run
-from keras_proseg.files import read_json, write_json
 from keras_proseg.runs import Run
+from keras_proseg.text_files import read_json, write_json
 from keras_proseg.training import resume, train
 
 

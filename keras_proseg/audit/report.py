@@ -6,8 +6,9 @@ from typing import Any
 from keras_proseg.audit.measure import audit_dataset
 from keras_proseg.audit.plots import draw_agreement, draw_disputed, draw_sizes
 from keras_proseg.data.dataset import Dataset
-from keras_proseg.files import atomic_folder, check_new_folder, write_json
+from keras_proseg.files import atomic_folder, check_new_folder
 from keras_proseg.plotting import PHANTOM
+from keras_proseg.text_files import write_json
 
 DISPUTES = (
     "Lowest mean pairwise Dice first; one colour per rater, from blue (first) to red (last).",

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_proseg.files import with_nan
+from keras_proseg.text_files import with_nan
 
 PHANTOM = (
     "**Its training pixels are simulated** around real contours: its figures are no results on CT."

@@ -7,10 +7,10 @@ import numpy as np
 
 from keras_proseg.config import LEAST_CONCENTRATION, ExportConfig, IntensityConfig
 from keras_proseg.errors import ProSegError
-from keras_proseg.files import read_json, without_nan
 from keras_proseg.intensities import known_intensities
 from keras_proseg.pretrained import card_of
 from keras_proseg.runs import Run
+from keras_proseg.text_files import read_json, without_nan
 from keras_proseg.versions import versions
 
 SHIPPED_CARD = "SHIPPED_CARD.md"  # the name of a shipped model's own card among an export's files

@@ -7,7 +7,7 @@ a DICOM-SEG is made of all masks at once.
 import math
 import time
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +16,20 @@ import numpy as np
 from keras_proseg.config import NUM_SAMPLES, DataConfig
 from keras_proseg.data.dataset import structure_names
 from keras_proseg.data.fit import scaled_size
-from keras_proseg.data.formats.dicom_series import Series, datasets
-from keras_proseg.data.formats.image_file import DICOM, ImageFile, read_image
+from keras_proseg.data.formats.dicom_series import datasets
+from keras_proseg.data.formats.image_file import ImageFile, read_image
 from keras_proseg.data.places import resize
 from keras_proseg.errors import ProSegError, require
 from keras_proseg.files import atomic_folder, check_new_folder
 from keras_proseg.intensities import warn_of_other_intensities
 from keras_proseg.memory import images_at_once
-from keras_proseg.outputs.writers import plain_names, write_nifti, write_png
+from keras_proseg.outputs.sample_writing import sample_labels, stored, write_dicom, write_kind
 from keras_proseg.pretrained import find_run
 from keras_proseg.progress import progress_bar
 from keras_proseg.run_data import names_of
 from keras_proseg.runs import Run
+
+MOST_PIXELS = 2**26  # of a slice: more are a spacing in another unit
 
 
 def sample_file(
@@ -71,18 +73,18 @@ def sample_file(
     with atomic_folder(out) as folder:
         drawn = _drawn(model, images, source.images.shape[1:3], rater, num_samples, seed)
         try:
-            probabilities = _stored(folder / "probabilities.npy", drawn, len(images))
+            probabilities = stored(folder / "probabilities.npy", drawn, len(images))
         except ProSegError as error:
             raise type(error)(f"{image}: {error}") from error
         binary = ((p > 0.5).astype(np.uint8) for p in probabilities)
-        masks = _stored(folder / "masks.npy", binary, len(images))
-        labels = _labels(probabilities, names_of(found).get("structures"))
+        masks = stored(folder / "masks.npy", binary, len(images))
+        labels = sample_labels(probabilities, names_of(found).get("structures"))
         _picture(model, images, probabilities, who, found, folder / "samples.png")
-        _write(folder, "probabilities", probabilities, source, labels)
+        write_kind(folder, "probabilities", probabilities, source, labels)
         if source.series is None:
-            _write(folder, "masks", masks, source, labels)
+            write_kind(folder, "masks", masks, source, labels)
         else:
-            _write_dicom(folder, source.series, masks, who, labels)
+            write_dicom(folder, source.series, masks, who, labels)
         names = sorted(path.name for path in folder.iterdir())
     return [out / name for name in names]
 
@@ -113,6 +115,8 @@ def _scaled(source: ImageFile, config: DataConfig, path: str | Path) -> np.ndarr
         text += f", but the run was trained at {config.spacing} mm"
         warnings.warn(f"{text} -> use a file that states it", stacklevel=3)
     size = scaled_size(source.images.shape[1:3], source.spacing, config)
+    wanted = f"of at most {MOST_PIXELS} pixels at {config.spacing} mm (look at its spacing)"
+    require(math.prod(size) <= MOST_PIXELS, str(path), wanted, f"{size[0]}x{size[1]}")
     return _resized(source.images, size, 1)
 
 
@@ -126,61 +130,10 @@ def _drawn(
         yield from _resized(model.sample(images[k : k + step], rater, num_samples, seed), size, 2)
 
 
-def _stored(path: Path, slices: Iterable[np.ndarray], num: int) -> np.ndarray:
-    """Writes `num` arrays of one shape as one .npy; gives them back, read as they are needed."""
-    with path.open("wb") as file:
-        for k, part in enumerate(slices):
-            if k == 0:
-                shape, kind = (num, *part.shape), np.lib.format.dtype_to_descr(part.dtype)
-                header = {"descr": kind, "fortran_order": False, "shape": shape}
-                np.lib.format.write_array_header_1_0(file, header)
-            file.write(np.ascontiguousarray(part).data)
-    return np.load(path, mmap_mode="r")
-
-
 def _resized(values: np.ndarray, size: tuple[int, ...], axis: int) -> np.ndarray:
     """Resamples the two axes from `axis` on, height and width."""
     ahead = np.moveaxis(values, (axis, axis + 1), (0, 1))
     return np.moveaxis(resize(ahead, size), (0, 1), (axis, axis + 1))
-
-
-def _write(
-    folder: Path, name: str, values: np.ndarray, source: ImageFile, labels: list[str]
-) -> None:
-    """Writes (N, S, H, W, K) values, so far in `name`.npy, in the input's kind (npz of DICOM)."""
-    if source.kind == ".npy":
-        return
-    if source.kind in (".npz", DICOM):
-        np.savez_compressed(folder / f"{name}.npz", **{name: values})  # type: ignore[arg-type]
-    else:
-        for label, (s, k) in zip(plain_names(labels), np.ndindex(*values.shape[1::3]), strict=True):
-            file = folder / f"{name}_{label}{source.kind}"
-            if source.kind == ".png":
-                write_png(file, values[0, s, :, :, k])
-            else:
-                write_nifti(file, values[:, s, :, :, k], source.pixels, source.flat)
-    (folder / f"{name}.npy").unlink()
-
-
-def _write_dicom(
-    folder: Path, series: Series, masks: np.ndarray, rater: str | None, labels: list[str]
-) -> None:
-    from keras_proseg.outputs.dicom_seg import write_segmentation
-
-    who = "" if rater is None else f"rater {rater}, "
-    segments = np.moveaxis(masks, 1, 3).reshape(len(masks), *masks.shape[2:4], -1)
-    source = datasets(series, range(len(masks)))
-    write_segmentation(folder / "masks.dcm", source, segments, [who + label for label in labels])
-    (folder / "masks.npy").unlink()
-
-
-def _labels(values: np.ndarray, structures: list[str] | None) -> list[str]:
-    """Of each sample of each structure of (N, S, H, W, K), one after the other."""
-    samples = [f"sample{s + 1:03d}" for s in range(values.shape[1])]
-    if values.shape[4] == 1:
-        return samples
-    names = structure_names(structures, values.shape[4])
-    return [f"{sample}_{name}" for sample in samples for name in names]
 
 
 def _picture(

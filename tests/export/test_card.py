@@ -12,10 +12,10 @@ from keras_proseg.config import ExportConfig, IntensityConfig, NewRaterConfig
 from keras_proseg.errors import ProSegError
 from keras_proseg.export import card
 from keras_proseg.export.metadata import describe, intensity
-from keras_proseg.files import write_json
 from keras_proseg.model import ProSeg
 from keras_proseg.run_rater import add_rater_to_run
 from keras_proseg.runs import Run
+from keras_proseg.text_files import write_json
 
 
 @pytest.fixture

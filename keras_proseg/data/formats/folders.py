@@ -5,8 +5,8 @@ from collections import Counter
 from pathlib import Path
 
 from keras_proseg.data.findings import Findings
+from keras_proseg.data.formats.pixels import KINDS, kind_of
 from keras_proseg.data.formats.tables import Row
-from keras_proseg.data.formats.volumes import KINDS, kind_of
 from keras_proseg.data.records import plain_name, split_of, visible
 
 IMAGE = re.compile(r"image(?:-(?P<channel>.+))?")

@@ -9,7 +9,8 @@ from keras_proseg.data.arrays import check_images
 from keras_proseg.data.findings import Finding, Findings
 from keras_proseg.data.formats.dicom_series import Series, read_series
 from keras_proseg.data.formats.dicom_slice import read_slice
-from keras_proseg.data.formats.volumes import KINDS, Pixels, kind_of, read_pixels
+from keras_proseg.data.formats.pixels import KINDS, Pixels, kind_of
+from keras_proseg.data.formats.volumes import read_pixels
 from keras_proseg.errors import ProSegError, UsageError
 
 DICOM = ".dcm"

@@ -3,7 +3,7 @@
 import numpy as np
 
 from keras_proseg.data.findings import Findings
-from keras_proseg.data.formats.volumes import Pixels
+from keras_proseg.data.formats.pixels import Pixels
 
 WHOLE = "replace the file by a whole one, or leave the case out"
 AFFINE_MM = 0.1  # corners of image and mask may lie so far apart

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from keras_proseg.data.findings import Findings
+from keras_proseg.data.formats.pixels import Pixels, kind_of
 from keras_proseg.data.formats.table_masks import WHOLE, check_affine, read_mask
-from keras_proseg.data.formats.volumes import Pixels, kind_of, read_pixels
+from keras_proseg.data.formats.volumes import read_pixels
 from keras_proseg.data.places import Volume
 from keras_proseg.data.records import Record, natural, plain_name
 

@@ -1,91 +1,14 @@
-"""One image or mask file as an array, with its geometry."""
+"""Reads one image or mask file."""
 
-import gzip
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from keras_proseg.data.formats.nifti import read_nifti
 from keras_proseg.data.formats.npz import read_arrays
+from keras_proseg.data.formats.pixels import KINDS, Pixels, kind_of
 from keras_proseg.errors import ProSegError, reason_of, require
-
-KINDS = (".npz", ".npy", ".png", ".nii", ".nii.gz")
-REST = 2**20  # bytes read at once of what follows the voxels
-UNITS = {1: "meter", 2: "mm", 3: "micron"}  # as NIfTI numbers them
-MILLIMETRES = {"meter": 1000.0, "micron": 0.001}
-
-
-@dataclass(frozen=True)
-class Pixels:
-    """A file's raw `array`, in the axes of its kind, and the geometry of a NIfTI.
-
-    Attributes:
-        affine: voxel to `unit`.
-        codes: of sform and qform, the spaces that `affine` leads to; 0 and 0 for none.
-        unit: `"mm"`, `"micron"`, `"meter"` or `"unknown"`, which is taken for mm.
-        sides: mm per pixel along rows and columns, where an npz says.
-    """
-
-    path: Path
-    kind: str
-    array: np.ndarray
-    affine: np.ndarray | None = None
-    codes: tuple[int, int] = (0, 0)
-    unit: str = "mm"
-    sides: tuple[float, float] | None = None
-
-    @property
-    def placed(self) -> bool:
-        """Whether the file says where in space it lies."""
-        return any(self.codes)
-
-    @property
-    def in_mm(self) -> np.ndarray | None:
-        """4x4, voxel to mm."""
-        if self.affine is None:
-            return None
-        scale = MILLIMETRES.get(self.unit, 1.0)
-        return np.diag([scale, scale, scale, 1.0]) @ self.affine
-
-    @property
-    def spacing(self) -> tuple[float, float] | None:
-        """mm per pixel along rows and columns, where the file says (sides of 1 say nothing)."""
-        if self.in_mm is None:
-            return self.sides
-        sides = np.linalg.norm(self.in_mm[:3, :3], axis=0)
-        said = self.placed or bool((sides != 1).any())
-        return (float(sides[0]), float(sides[1])) if said else None
-
-    def slices(self, channels: int | None = None) -> np.ndarray:
-        """The pixels as (Z, H, W, C).
-
-        Args:
-            channels: the number of channels, where a third axis of that length holds them.
-
-        Raises:
-            ProSegError: too few or too many axes.
-        """
-        array = self.array
-        if self.kind in (".npz", ".npy", ".png"):
-            array = array[..., None] if array.ndim == 2 else array
-            array = array[None] if array.ndim == 3 else array
-            wanted = "(H, W), (H, W, C) or (N, H, W, C)"
-        else:
-            if array.ndim == 3 and channels is not None and array.shape[2] == channels > 1:
-                array = array[:, :, None]
-            array = array[:, :, None] if array.ndim == 2 else array
-            array = array[..., None] if array.ndim == 3 else array
-            array = np.moveaxis(array, 2, 0) if array.ndim == 4 else array
-            wanted = "a 2-D or 3-D NIfTI, or 4-D with channels last"
-        require(array.ndim == 4 and array.size > 0, str(self.path), wanted, self.array.shape)
-        return array
-
-
-def kind_of(path: str | Path) -> str | None:
-    """The suffix among those we read, or None."""
-    return next((kind for kind in KINDS if Path(path).name.lower().endswith(kind)), None)
 
 
 def read_pixels(path: str | Path) -> Pixels:
@@ -145,49 +68,10 @@ def _read_png(path: Path) -> Pixels:
         return Pixels(path, ".png", np.asarray(coloured))
 
 
-def _read_nifti(path: Path) -> Pixels:
-    from nibabel.imageglobals import LoggingOutputSuppressor
-
-    with LoggingOutputSuppressor():  # of headers that it mends by itself
-        volume, array = _load_nifti(path)
-    array = array.astype(np.float32) if array.dtype == np.float64 else array
-    header = volume.header
-    codes = (int(header["sform_code"]), int(header["qform_code"]))
-    unit = UNITS.get(int(header["xyzt_units"]) & 7, "unknown")
-    affine = _affine(path, np.array(volume.affine, float), array.ndim == 2)
-    return Pixels(path, kind_of(path) or ".nii", array, affine, codes, unit)
-
-
-def _load_nifti(path: Path) -> tuple[Any, np.ndarray]:
-    """The image and its voxels; what is compressed is read to its end, where its checksum is."""
-    import nibabel
-
-    volume: Any = nibabel.load(path)
-    if kind_of(path) != ".nii.gz":
-        return volume, np.asarray(volume.dataobj)
-    with gzip.open(path) as stream:
-        volume = type(volume).from_stream(stream)
-        array = np.asarray(volume.dataobj)
-        while stream.read(REST):
-            pass
-    return volume, array
-
-
-def _affine(path: Path, affine: np.ndarray, flat: bool) -> np.ndarray:
-    """A usable affine; files of one slice often leave the third axis out."""
-    require(bool(np.isfinite(affine).all()), str(path), "placed by finite numbers", "a NaN affine")
-    if flat and not affine[:3, 2].any():
-        normal = np.cross(affine[:3, 0], affine[:3, 1])
-        affine[:3, 2] = normal / max(float(np.linalg.norm(normal)), 1e-12)
-    whole = abs(float(np.linalg.det(affine))) > 0
-    require(whole, f"{path}: its affine", "one with an inverse", affine[:3, :3].tolist())
-    return affine
-
-
 _READERS: dict[str, Callable[[Path], Pixels]] = {
     ".npz": _read_npz,
     ".npy": _read_npy,
     ".png": _read_png,
-    ".nii": _read_nifti,
-    ".nii.gz": _read_nifti,
+    ".nii": read_nifti,
+    ".nii.gz": read_nifti,
 }
