@@ -9,7 +9,7 @@ import numpy as np
 from keras_proseg.config import SCORED_SAMPLES, check_whole
 from keras_proseg.data.dataset import Dataset
 from keras_proseg.data.findings import note_lines
-from keras_proseg.errors import UsageError, require
+from keras_proseg.errors import ProSegError, UsageError, require
 from keras_proseg.files import check_folder
 from keras_proseg.intensities import warn_of_other_intensities
 from keras_proseg.memory import images_at_once
@@ -22,7 +22,7 @@ from keras_proseg.scoring import cases_of, score_rows
 from keras_proseg.text_files import read_json, write_csv, write_json
 
 BATCH = 16  # cases at most
-SCORES = ("cases.csv", "metrics.json")
+SUMMARY, TABLE = "metrics.json", "cases.csv"
 
 
 def evaluate(
@@ -122,8 +122,8 @@ def evaluate_run(
     summary, rows = evaluate(model, dataset, num_samples)
     summary |= {"split": split, "source": Path(data or run.source).name}
     if out is not None:
-        write_csv(Path(out) / SCORES[0], rows)
-        write_json(Path(out) / SCORES[1], summary)
+        write_json(Path(out) / SUMMARY, summary)  # first: by it a table is known as ours
+        write_csv(Path(out) / TABLE, rows)
     return summary
 
 
@@ -132,8 +132,15 @@ def _check_place(out: Path) -> None:
     check_folder(out, "--out")
     if (out / "plan.json").is_file():
         raise UsageError(f"`--out` must be a folder that is no run. Received: {out}")
-    old = [name for name in SCORES if (out / name).exists()]
-    known = (out / SCORES[1]).is_file() and "num_samples" in read_json(out / SCORES[1])
-    if old and not known:
-        text = f"`--out` must be a folder without {' and '.join(SCORES)} of something else."
-        raise UsageError(f"{text} Received: {out / old[0]}")
+    there = [name for name in (TABLE, SUMMARY) if (out / name).exists()]
+    if there and not _is_summary(out / SUMMARY):
+        text = f"`--out` must be a folder without {TABLE} and {SUMMARY} of something else."
+        raise UsageError(f"{text} Received: {out / there[0]}")
+
+
+def _is_summary(file: Path) -> bool:
+    try:
+        content = read_json(file)
+    except ProSegError:
+        return False
+    return isinstance(content, dict) and "num_samples" in content

@@ -30,8 +30,9 @@ def check_writable(path: Path) -> None:
     Raises:
         ProSegError: a read-only folder, or a file in its place.
     """
-    place = next(own for own in (path, *path.absolute().parents) if own.exists())
+    place = path
     try:
+        place = next(own for own in (path, *path.absolute().parents) if own.exists())
         with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=place):
             return
     except OSError as error:

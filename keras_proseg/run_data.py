@@ -89,7 +89,7 @@ def _other(data: str, config: TrainConfig) -> Dataset:
         return read_dataset(data, config)
     except OtherScale as error:
         text = f"{data} must be prepared with {scale}, as the run's data were."
-        raise UsageError(f"{text} Received: {error}") from error
+        raise UsageError(f"{text} Received: data of another scale") from error
     except DataError as error:
         if not any("--" in finding.remedy for finding in error.findings):
             raise

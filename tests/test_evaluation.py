@@ -175,6 +175,11 @@ def test_scores_replace_nothing_but_scores(tiny_run, tmp_path):
     with pytest.raises(UsageError, match=r"without cases.csv and metrics.json .*/in/cases.csv"):
         evaluate_run(tiny_run.path, str(own), num_samples=1, out=own.parent)
     assert own.read_bytes() == before
+    own.unlink()
+    for content in ("[1]", "{}", "half"):
+        (own.parent / "metrics.json").write_text(content)
+        with pytest.raises(UsageError, match="of something else. Received: .*metrics.json"):
+            evaluate_run(tiny_run.path, split="test", num_samples=1, out=own.parent)
     for count in (1, 2):
         evaluate_run(tiny_run.path, split="test", num_samples=count, out=tmp_path / "scores")
         assert read_json(tmp_path / "scores" / "metrics.json")["num_samples"] == count

@@ -1,7 +1,6 @@
 """An image in another unit than the training's is told; one like the training's is not."""
 
 import copy
-import pickle
 import warnings
 from functools import partial
 
@@ -182,7 +181,7 @@ def test_a_loaded_model_warns_as_well(tiny_run):
     images, masks = np.random.default_rng(0).normal(0, 10, (2, 16, 16, 1)), np.ones((2, 16, 16))
     with pytest.warns(UserWarning, match="`images`: .* far from"):
         new = add_rater(model, "dee", 1000 * images, masks, few)
-    for other in (new, copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+    for other in (new, copy.deepcopy(model)):
         assert other.known_intensities == model.known_intensities
 
 

@@ -5,7 +5,7 @@ from collections import defaultdict
 
 import numpy as np
 
-from keras_proseg.data.dataset import Dataset, mask_areas, structure_areas, structure_names
+from keras_proseg.data.dataset import Dataset, structure_areas, structure_names
 from keras_proseg.data.findings import Findings
 from keras_proseg.data.lazy import CHUNK
 from keras_proseg.data.split import LEAST_GROUPS, unlearnt_raters
@@ -94,7 +94,8 @@ def _check_duplicates(dataset: Dataset, findings: Findings) -> None:
 
 
 def _check_masks(dataset: Dataset, findings: Findings) -> None:
-    areas = mask_areas(dataset)
+    by_structure = structure_areas(dataset)
+    areas = by_structure.sum(axis=2)
     present = dataset.annotated
     for index, name in enumerate(dataset.raters):
         own = present[:, index]
@@ -104,7 +105,7 @@ def _check_masks(dataset: Dataset, findings: Findings) -> None:
         elif empty == own.sum():
             findings.note(f"every mask of rater {name} is empty", "look at the files")
         else:
-            _check_structures(dataset, index, findings)
+            _check_structures(dataset, index, by_structure[own, index], findings)
     empty_count = int((present & (areas == 0)).sum())
     if empty_count:
         text = f"{empty_count} of {int(present.sum())} masks are empty, which says: nothing there"
@@ -116,10 +117,10 @@ def _check_masks(dataset: Dataset, findings: Findings) -> None:
     _check_blank_slices(dataset, areas, findings)
 
 
-def _check_structures(dataset: Dataset, rater: int, findings: Findings) -> None:
-    own = structure_areas(dataset)[dataset.annotated[:, rater], rater]
+def _check_structures(dataset: Dataset, rater: int, areas: np.ndarray, findings: Findings) -> None:
+    """Of the masks of one rater, whose `areas` are (n, K)."""
     names = structure_names(dataset.notes.get("structures"), dataset.num_classes)
-    for name, drawn in zip(names, own.any(axis=0), strict=True):
+    for name, drawn in zip(names, areas.any(axis=0), strict=True):
         if not drawn:
             text = f"every mask of rater {dataset.raters[rater]} is empty in structure {name}"
             findings.note(text, "look at the files")
