@@ -110,7 +110,7 @@ def _check_masks(dataset: Dataset, findings: Findings) -> None:
     if empty_count:
         text = f"{empty_count} of {int(present.sum())} masks are empty, which says: nothing there"
         findings.note(text, "leave out the masks of raters who did not look")
-    full = areas == np.prod(dataset.masks.shape[2:])
+    full = (by_structure == np.prod(dataset.masks.shape[2:4])).any(axis=2)
     for row in np.flatnonzero((full & present).any(axis=1))[:SHOWN]:
         text = f"a mask covers the whole image ({dataset.case_ids[row]})"
         findings.note(text, "look whether it is inverted", file_of(dataset, row))
@@ -120,8 +120,8 @@ def _check_masks(dataset: Dataset, findings: Findings) -> None:
 def _check_structures(dataset: Dataset, rater: int, areas: np.ndarray, findings: Findings) -> None:
     """Of the masks of one rater, whose `areas` are (n, K)."""
     names = structure_names(dataset.notes.get("structures"), dataset.num_classes)
-    for name, drawn in zip(names, areas.any(axis=0), strict=True):
-        if not drawn:
+    for k, name in enumerate(names):
+        if not areas[:, k].any():
             text = f"every mask of rater {dataset.raters[rater]} is empty in structure {name}"
             findings.note(text, "look at the files")
 

@@ -84,6 +84,10 @@ def test_a_structure_that_a_rater_never_drew_is_told(tmp_path):
     done = run("data", "verify", tmp_path / "x.npz")
     assert "every mask of rater cy is empty in structure class2 -> look at the files" in done.output
     assert done.output.count("every mask") == 1
+    assert "covers the whole" not in done.output
+    masks[3, 1, ..., 1] = 1
+    np.savez(tmp_path / "x.npz", images=arrays["images"], masks=masks, **columns)
+    assert "a mask covers the whole image (3)" in run("data", "verify", tmp_path / "x.npz").output
 
 
 def test_a_run_tells_the_order_of_channels_and_structures(tmp_path, monkeypatch):
