@@ -29,7 +29,7 @@ from keras_proseg.progress import progress_bar
 from keras_proseg.run_data import names_of
 from keras_proseg.runs import Run
 
-MOST_PIXELS = 2**26  # of a slice: more are a spacing in another unit
+MOST_PIXELS = 2**24  # of a slice that is resampled: more are a spacing in another unit
 
 
 def sample_file(
@@ -114,9 +114,11 @@ def _scaled(source: ImageFile, config: DataConfig, path: str | Path) -> np.ndarr
         text = f"{path}: no pixel spacing of all is known"
         text += f", but the run was trained at {config.spacing} mm"
         warnings.warn(f"{text} -> use a file that states it", stacklevel=3)
-    size = scaled_size(source.images.shape[1:3], source.spacing, config)
+    own = source.images.shape[1:3]
+    size = scaled_size(own, source.spacing, config)
     wanted = f"of at most {MOST_PIXELS} pixels at {config.spacing} mm (look at its spacing)"
-    require(math.prod(size) <= MOST_PIXELS, str(path), wanted, f"{size[0]}x{size[1]}")
+    fits = size == own or math.prod(size) <= MOST_PIXELS
+    require(fits, str(path), wanted, f"{size[0]}x{size[1]}")
     return _resized(source.images, size, 1)
 
 
