@@ -25,14 +25,15 @@ def check_new_folder(path: Path, option: str) -> None:
 
 
 def check_writable(path: Path) -> None:
-    """Raises, before the work that is to be written there, where nothing can be made at `path`.
+    """Raises, before the work that is to be written there, where no file can be made at `path`.
 
     Raises:
         ProSegError: a read-only folder, or a file in its place.
     """
-    place = path
+    own = _target(path)
+    place = own = own.parent if own.is_file() else own
     try:
-        place = next(own for own in (path, *path.absolute().parents) if own.exists())
+        place = next(part for part in (own, *own.absolute().parents) if part.exists())
         with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=place):
             return
     except OSError as error:
@@ -44,10 +45,11 @@ def check_folder(path: Path, option: str) -> None:
     """Raises unless files can be written in `path`, a folder given as `option` that may be absent.
 
     Raises:
-        UsageError: a file is in its place.
+        UsageError: a file is in its place, or a link to nothing.
         ProSegError: no place to write.
     """
-    if any(part.is_file() for part in (path, *path.parents)):
+    dead = path.is_symlink() and not path.exists()
+    if dead or any(part.is_file() for part in (path, *path.parents)):
         raise UsageError(f"`{option}` must be a folder. Received: {path}")
     check_writable(path)
 

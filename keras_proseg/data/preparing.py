@@ -63,7 +63,7 @@ def check_target(out: Path, shards: int) -> None:
     if out.is_dir() or (out.exists() and not is_prepared(out)):
         wanted = "a new file, or a prepared one to be replaced"
         raise UsageError(f"`--out` must be {wanted}. Received: {out}")
-    check_writable(out.parent)
+    check_writable(out)
 
 
 class PreparedWriter:

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,6 +16,7 @@ from keras_proseg.extras import import_extra
 
 ALGORITHM = "ProSeg (keras_proseg)"
 DESCRIPTION = "ProSeg"
+TEXTS = ("LO", "LT", "PN", "SH", "ST", "UC", "UT", "SQ")  # kinds of elements that hold letters
 MOST_CHARACTERS = 64  # of a label
 SERIES_NUMBER = 900  # beyond what scanners count to
 MAY_BE_EMPTY = (  # of type 2: an empty value says that it is not known
@@ -64,22 +65,24 @@ def _complete(source: list[Any]) -> None:
     for image, name in product(source, MAY_BE_EMPTY):
         image.setdefault(name, None)
     for image in source:
-        image.decode()
-        image.SpecificCharacterSet = "ISO_IR 192"
-    if len(source) > 1:
-        _measure(source)
+        _to_utf8(image)
+        image.pop("SpacingBetweenSlices", None)  # a header may contradict the positions
+    if len(source) > 1 and any(image.get("SliceThickness") is None for image in source):
+        apart = np.diff([np.array(image.ImagePositionPatient, float) for image in source], axis=0)
+        for image in source:
+            image.SliceThickness = round(float(np.median(np.linalg.norm(apart, axis=1))), 6)
 
 
-def _measure(source: list[Any]) -> None:
-    """Distances as the positions have them: those in a header may be lacking, or another's."""
-    apart = np.diff([np.array(image.ImagePositionPatient, float) for image in source], axis=0)
-    usual = round(float(np.median(np.linalg.norm(apart, axis=1))), 6)
-    thick = all(image.get("SliceThickness") is not None for image in source)
-    for image in source:
-        if not thick:
-            image.SliceThickness = usual
-        if "SpacingBetweenSlices" in image:
-            image.SpacingBetweenSlices = usual
+def _to_utf8(image: Any) -> None:
+    from pydicom.charset import decode_element
+    from pydicom.datadict import dictionary_VR
+
+    letters = image.get("SpecificCharacterSet") or "ISO_IR 6"
+    for tag in list(image.keys()):
+        with suppress(Exception):  # garbled, and perhaps of no concern
+            if (image.get_item(tag).VR or dictionary_VR(tag)) in TEXTS:
+                decode_element(image[tag], letters)
+    image.SpecificCharacterSet = "ISO_IR 192"
 
 
 def check_segmentable(source: list[Any]) -> None:

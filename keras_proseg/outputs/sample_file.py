@@ -117,7 +117,7 @@ def _scaled(source: ImageFile, config: DataConfig, path: str | Path) -> np.ndarr
     own = source.images.shape[1:3]
     size = scaled_size(own, source.spacing, config)
     wanted = f"of at most {MOST_PIXELS} pixels at {config.spacing} mm (look at its spacing)"
-    fits = size == own or math.prod(size) <= MOST_PIXELS
+    fits = config.spacing is None or size == own or math.prod(size) <= MOST_PIXELS
     require(fits, str(path), wanted, f"{size[0]}x{size[1]}")
     return _resized(source.images, size, 1)
 

@@ -28,9 +28,10 @@ def rater_index(model: "ProSeg", rater: Rater) -> int:
     named = isinstance(rater, str) and index in map(_whole, model.raters)
     if index is not None and 0 <= index < len(model.raters) and not named:
         return index
-    known = f"one of {', '.join(model.raters)} or 0 to {len(model.raters) - 1}"
-    received = rater if index is None else index
-    raise UsageError(f"`rater` must be {known}. Received: {received!r}")
+    known = f"one of {', '.join(model.raters)}"
+    known += "" if named else f" or 0 to {len(model.raters) - 1}"
+    received = repr(rater) if index is None else rater
+    raise UsageError(f"`rater` must be {known}. Received: {received}")
 
 
 def _whole(rater: Any) -> int | None:

@@ -214,7 +214,9 @@ def test_a_rater_in_text_is_a_name_first_and_else_an_index():
     found = [named_by_numbers.rater_index(rater) for rater in ("01", "2", "0", 1, np.int64(2))]
     assert found == [0, 1, 2, 1, 2]
     # Who types 1 may mean 01, which is not the rater of index 1.
-    for rater in ("1", "3", "²", "-1", "", True, 1.0, np.array(1.5)):
+    with pytest.raises(UsageError, match="must be one of 01, 2, 0. Received: 1$"):
+        named_by_numbers.rater_index("1")
+    for rater in ("3", "²", "-1", "", True, 1.0, np.array(1.5)):
         with pytest.raises(UsageError, match="`rater` must be one of 01, 2, 0 or 0 to 2"):
             named_by_numbers.rater_index(rater)
     assert [tiny().rater_index(rater) for rater in ("0", "2", "cy")] == [0, 2, 2]

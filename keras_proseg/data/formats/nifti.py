@@ -1,6 +1,9 @@
 """A NIfTI file, whole, with a usable affine."""
 
 import gzip
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +22,7 @@ def read_nifti(path: Path) -> Pixels:
     Raises:
         ProSegError: an affine without an inverse, or that is not finite.
     """
-    from nibabel.imageglobals import LoggingOutputSuppressor
-
-    with LoggingOutputSuppressor():  # of headers that it mends by itself
+    with _quiet():
         volume, array = _load(path)
     array = array.astype(np.float32) if array.dtype == np.float64 else array
     header = volume.header
@@ -29,6 +30,19 @@ def read_nifti(path: Path) -> Pixels:
     unit = UNITS.get(int(header["xyzt_units"]) & 7, "unknown")
     affine = _affine(path, np.array(volume.affine, float), array.ndim == 2)
     return Pixels(path, kind_of(path) or ".nii", array, affine, codes, unit)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without nibabel's lines about headers that it mends by itself, which name no file."""
+    from nibabel.imageglobals import logger
+
+    before = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def _load(path: Path) -> tuple[Any, np.ndarray]:
@@ -41,9 +55,17 @@ def _load(path: Path) -> tuple[Any, np.ndarray]:
     with gzip.open(path) as stream:
         volume = type(volume).from_stream(stream)
         array = np.asarray(volume.dataobj)
+        _read_to_end(stream)
+    return volume, array
+
+
+def _read_to_end(stream: gzip.GzipFile) -> None:
+    try:
         while stream.read(REST):
             pass
-    return volume, array
+    except gzip.BadGzipFile as error:
+        if "Not a gzipped file" not in str(error):  # but whatever follows the whole of it
+            raise
 
 
 def _affine(path: Path, affine: np.ndarray, flat: bool) -> np.ndarray:

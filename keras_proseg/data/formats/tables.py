@@ -126,7 +126,7 @@ def _check_agreement(rows: list[Row], findings: Findings) -> None:
 def _shown(value: Any) -> str:
     """A patient, a split, or the files of an image; "none" of what is not given."""
     if isinstance(value, tuple):
-        return ";".join(path.name for path in value)
+        return ";".join(map(str, value))
     return str(value or "none")
 
 
