@@ -25,7 +25,7 @@ def rater_index(model: "ProSeg", rater: Rater) -> int:
         return model.raters.index(rater)
     index = _whole(rater)
     # Of raters called 01, 02 ... a typed 1 is not the second.
-    named = isinstance(rater, str) and index in map(_whole, model.raters)
+    named = isinstance(rater, str) and index is not None and index in map(_whole, model.raters)
     if index is not None and 0 <= index < len(model.raters) and not named:
         return index
     known = f"one of {', '.join(model.raters)}"
