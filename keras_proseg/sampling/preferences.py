@@ -36,11 +36,11 @@ def rater_index(model: "ProSeg", rater: Rater) -> int:
 
 def _whole(rater: Any) -> int | None:
     """The whole number that `rater` is, as text, an array or a tensor, too; None of others."""
-    if isinstance(rater, str):
-        return int(rater) if rater.isascii() and rater.isdecimal() else None
     try:
+        if isinstance(rater, str):
+            return int(rater) if rater.isascii() and rater.isdecimal() else None
         return None if isinstance(rater, bool) else operator.index(rater)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError):  # the latter of thousands of digits, too
         return None
 
 

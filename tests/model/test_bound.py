@@ -4,6 +4,7 @@ import pytest
 from on_backend import loss_and_gradients
 from tiny_model import batch, tiny
 
+from keras_proseg.keras_state import precision_of
 from keras_proseg.layers.ambiguity import BoundaryAmbiguity
 from keras_proseg.layers.grids import pick
 
@@ -11,11 +12,8 @@ from keras_proseg.layers.grids import pick
 @pytest.mark.backend
 @pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
 def test_extreme_latents_keep_loss_and_gradient_finite(precision):
-    keras.config.set_dtype_policy(precision)
-    try:
+    with precision_of(precision):
         model = tiny()
-    finally:
-        keras.config.set_dtype_policy("float32")
     shape = model.preference.concentration.shape
     raw = np.resize([1e4, np.log(np.expm1(1e-3)), 1.0], shape)  # of softplus
     model.preference.concentration.assign(raw)

@@ -10,6 +10,7 @@ from tiny_model import batch, tiny
 
 from keras_proseg import ModelConfig, ProSeg, UsageError, load
 from keras_proseg.config import IntensityConfig, TrainConfig, preset_configs, to_dict
+from keras_proseg.keras_state import precision_of
 from keras_proseg.layers.unet import ConvBlock
 from keras_proseg.model import NETWORKS
 from keras_proseg.objective import ElboTerms, objective
@@ -145,11 +146,8 @@ def test_without_an_image_decoder_the_image_adds_nothing_to_the_loss():
 
 @pytest.mark.parametrize("policy", ["bfloat16", "float64"])
 def test_a_policy_of_kerass_own_is_no_concern_of_the_models(policy):
-    keras.config.set_dtype_policy(policy)
-    try:
+    with precision_of(policy):
         model = tiny()
-    finally:
-        keras.config.set_dtype_policy("float32")
     image = np.zeros((32, 32, 1), "float32")
     assert np.isfinite(model.sample(image, 0, 2, seed=0)).all()
 
