@@ -91,5 +91,6 @@ def _counts(dataset: Any) -> str:
     patients = len(set(dataset.patients.tolist()))
     size = "x".join(str(side) for side in dataset.images.shape[1:])
     text = f"{len(dataset)} cases of {patients} patients ({dataset.group_by}), {size}; "
-    text += f"{dataset.num_classes} structure(s); raters {', '.join(dataset.raters)}"
+    raters = " ".join(", ".join(dataset.raters).splitlines())
+    text += f"{dataset.num_classes} structure(s); raters {raters}"
     return text + (f"; {dataset.dropped} without any rater left out" if dataset.dropped else "")

@@ -31,7 +31,7 @@ def damage(root):
 
 
 FINDINGS = {
-    "a": "1 values are NaN or infinite -> mend the image",
+    "a": "1 values are NaN or infinite in float32 -> mend the image",
     "b": "size (slices, H, W) (1, 16, 32) where the image has (1, 32, 32) -> draw or resample",
     "c": "its affine puts a corner 2.00 mm from the image's",
     "d": "values [0, 3] where 0/1 must be -> make the mask 0/1",
@@ -103,6 +103,7 @@ def test_what_need_not_be_mended_is_told_by_prepare_and_train_too(tmp_path, monk
         assert again.count(words) == 1
 
 
+@pytest.mark.filterwarnings("ignore:.*learnt from")
 def test_it_is_told_of_other_data_that_a_run_is_shown(tiny_run, tmp_path, monkeypatch):
     path = with_an_odd_column_and_an_empty_mask(tmp_path / "source")
     summary = dict.fromkeys(("num_cases", "num_patients", "num_samples", "images"), 1)

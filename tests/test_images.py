@@ -72,9 +72,11 @@ def test_an_image_is_seen_at_the_spacing_of_the_training(coarse_run, tiny_model,
 
 
 def test_an_image_that_its_unit_makes_huge_is_refused(coarse_run, tmp_path, monkeypatch):
-    monkeypatch.setattr("keras_proseg.outputs.sample_file.MOST_PIXELS", 100)
+    monkeypatch.setattr("keras_proseg.data.fit.MOST_PIXELS", 100)
     nibabel.save(nibabel.Nifti1Image(IMAGE, np.diag([0.7, 0.7, 2, 1])), tmp_path / "ct.nii")
-    text = r"ct.nii must be of at most 100 .* at 1.4 mm \(look at its spacing\). Received: 10x15"
+    text = (
+        r"ct.nii: images must be of at most 100 .* 1.4 mm \(look at its .*10x15"
+    )
     with pytest.raises(ProSegError, match=text):
         sample_file(coarse_run, tmp_path / "ct.nii", tmp_path / "out")
     nibabel.save(nibabel.Nifti1Image(IMAGE, np.diag([1.4, 1.4, 2, 1])), tmp_path / "as-it-is.nii")

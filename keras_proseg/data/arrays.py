@@ -82,6 +82,8 @@ def check_images(images: Any) -> np.ndarray:
         bad = [k for k, image in enumerate(images) if not _is_finite(image)]
         received = f"NaN or infinity in {len(bad)} image(s), first {bad[:1]}"
         require(not bad, "images", "finite in float32", received)
+        if images.dtype.itemsize > np.dtype(np.float64).itemsize:  # no file of ours holds it
+            images = images.astype(np.float64)
     # PyTorch takes no other; NIfTI and DICOM files may hold it.
     return images.astype(images.dtype.newbyteorder("="), copy=False)
 

@@ -70,7 +70,7 @@ def build_dataset(
 def _agree(records: list[Record], findings: Findings) -> bool:
     if not records:
         if not findings.fatal:  # else these are why
-            findings.add("no case with an image and a mask", "give every case at least one mask")
+            findings.add("no case with an image and a mask", "give every case a whole mask")
         return False
     splits = {record.split is None for record in records}
     if len(splits) > 1:

@@ -13,7 +13,7 @@ def check_raters(raters: Any, count: int) -> tuple[str, ...]:
     """The names of `count` raters; rater1 ... where there are none.
 
     Raises:
-        ProSegError: a rater without a name, or two of one name.
+        ProSegError: a rater without a name (nan or NA are none), or two of one name.
     """
     if raters is None:
         return tuple(f"rater{index + 1}" for index in range(count))
@@ -21,7 +21,8 @@ def check_raters(raters: Any, count: int) -> tuple[str, ...]:
     given = list(raters if several else np.atleast_1d(raters))
     require(all(np.size(name) == 1 for name in given), "raters", f"{count} distinct names", given)
     names = tuple(_text(np.ravel(name), "raters").item() for name in given)
-    good = len(names) == count and len(set(names)) == count and all(names)
+    named = not any(name.lower() in NAMELESS for name in names)
+    good = len(names) == count and len(set(names)) == count and named
     require(good, "raters", f"{count} distinct names", list(names))
     return names
 
@@ -49,4 +50,8 @@ def _text(array: np.ndarray, name: str) -> np.ndarray:
         array = np.char.decode(array, "utf-8") if array.dtype.kind == "S" else array.astype(str)
     except UnicodeDecodeError as error:
         raise ProSegError(f"{name} must be UTF-8. Received: {error.object!r}") from error
+    try:
+        "".join(array.flat).encode()
+    except UnicodeEncodeError as error:
+        raise ProSegError(f"{name} must be whole Unicode. Received: {error.object!r}") from error
     return np.array([plain_name(each) for each in array.tolist()])

@@ -20,7 +20,8 @@ class Finding:
     fatal: bool = True
 
     def __str__(self) -> str:
-        return f"{self.file}: {self.what} -> {self.remedy}"
+        text = f"{self.file}: {self.what} -> {self.remedy}"
+        return " ".join(text.splitlines())  # names may hold any sign
 
 
 def note_lines(notes: dict[str, Any]) -> list[str]:

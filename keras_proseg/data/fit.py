@@ -11,9 +11,10 @@ from keras_proseg.config import DataConfig
 from keras_proseg.data.findings import Findings
 from keras_proseg.data.places import Place, paste, resize
 from keras_proseg.data.records import Record
-from keras_proseg.errors import UsageError
+from keras_proseg.errors import UsageError, require
 
 Settings = TypeVar("Settings", bound=DataConfig)
+MOST_PIXELS = 2**24  # of a slice that is resampled: more are a spacing in another unit
 SCALE = ("spacing", "fit", "size")
 WINDOW = ("window_center", "window_width")
 LOSSES = {
@@ -46,6 +47,8 @@ def fit_records(
     if config.fit in ("crop", "resample") and config.size is None:
         raise UsageError(f"`fit` {config.fit} must come with `size`. Received: size None")
     scaled = [_scaled_size(record, config, findings) for record in records]
+    if None in scaled:
+        return []
     sizes = Counter(scaled)
     if config.fit == "exact" and len(sizes) > 1:
         shown = ", ".join(f"{h}x{w} ({n} cases)" for (h, w), n in sizes.most_common(5))
@@ -101,20 +104,29 @@ def scaled_size(
         size: its height and width.
         spacing: its mm per pixel; None leaves the setting `spacing` out.
         config: `spacing`, `fit` and `size`.
+
+    Raises:
+        ProSegError: more pixels than any image has.
     """
     scaled = np.array(size)
     if config.spacing is not None and spacing is not None:
-        scaled = np.maximum(1, np.rint(scaled * spacing / config.spacing)).astype(int)
+        sides = np.maximum(1, np.rint(scaled * spacing / config.spacing))
+        wanted = f"of at most {MOST_PIXELS} pixels at {config.spacing} mm (look at its spacing)"
+        fits = bool((sides == scaled).all() or sides.prod() <= MOST_PIXELS)
+        require(fits, "images", wanted, f"{sides[0]:.9g}x{sides[1]:.9g}")
+        scaled = sides.astype(int)
     if config.fit == "resample" and config.size is not None:
         scaled = np.maximum(1, np.rint(scaled * config.size / scaled.max())).astype(int)
     return int(scaled[0]), int(scaled[1])
 
 
-def _scaled_size(record: Record, config: DataConfig, findings: Findings) -> tuple[int, int]:
+def _scaled_size(record: Record, config: DataConfig, findings: Findings) -> Any:
+    """Height and width; None with a fatal finding."""
     if config.spacing is not None and record.spacing is None:
         text = "no pixel spacing is known, which --spacing needs"
         findings.add(text, "leave --spacing out, or use files that state it", _name(record))
-    return scaled_size(record.image.shape[1:3], record.spacing, config)
+    size, remedy = record.image.shape[1:3], "mend its spacing, or choose a coarser --spacing"
+    return findings.attempt(remedy, scaled_size, size, record.spacing, config, file=_name(record))
 
 
 def _fit(

@@ -90,7 +90,7 @@ def _read_folder(path: Path, config: DataConfig, findings: Findings) -> Dataset 
     rows = folders.find_rows(path, findings)
     dataset = _from_rows(rows, path, config, findings) if rows else None
     if dataset is not None and dataset.images.shape[-1] == len(rows[0].images) > 1:
-        dataset.notes["channels"] = folders.channels_of(rows)
+        dataset.notes["channels"] = folders.channels_of(rows[0])
     return dataset
 
 

@@ -40,10 +40,24 @@ class Record:
     split: str | None = None
 
 
+def as_float32(array: np.ndarray) -> np.ndarray:
+    """`array`, its floats no wider than the network's: what lies beyond them is infinite."""
+    if array.dtype.kind != "f" or array.dtype.itemsize <= np.dtype(np.float32).itemsize:
+        return array
+    with np.errstate(over="ignore"):
+        return array.astype(np.float32)
+
+
 def natural(name: str) -> list[tuple[int, int, str]]:
     """A sorting key by which rater2 comes before rater10, and no two names are alike."""
     parts = re.split(r"(\d+)", name)
-    key = [(0, int(p), "") if p.isdecimal() else (1, 0, p) for p in parts if p]
+    # By their length first, as no number of thousands of digits is made.
+    digits = [p.lstrip("0") if p.isdecimal() else None for p in parts]
+    key = [
+        (1, 0, part) if number is None else (0, len(number), number)
+        for part, number in zip(parts, digits, strict=True)
+        if part
+    ]
     return [*key, (-1, 0, name)]  # 1 and 01: sets of names have another order in each process
 
 

@@ -29,8 +29,6 @@ from keras_proseg.progress import progress_bar
 from keras_proseg.run_data import names_of
 from keras_proseg.runs import Run
 
-MOST_PIXELS = 2**24  # of a slice that is resampled: more are a spacing in another unit
-
 
 def sample_file(
     run: str | Path,
@@ -115,10 +113,10 @@ def _scaled(source: ImageFile, config: DataConfig, path: str | Path) -> np.ndarr
         text += f", but the run was trained at {config.spacing} mm"
         warnings.warn(f"{text} -> use a file that states it", stacklevel=3)
     own = source.images.shape[1:3]
-    size = scaled_size(own, source.spacing, config)
-    wanted = f"of at most {MOST_PIXELS} pixels at {config.spacing} mm (look at its spacing)"
-    fits = config.spacing is None or size == own or math.prod(size) <= MOST_PIXELS
-    require(fits, str(path), wanted, f"{size[0]}x{size[1]}")
+    try:
+        size = scaled_size(own, source.spacing, config)
+    except ProSegError as error:
+        raise ProSegError(f"{path}: {error}") from error
     return _resized(source.images, size, 1)
 
 

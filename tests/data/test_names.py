@@ -46,6 +46,7 @@ def folder(root, channels):
         (folder, ["t1", "t2"], ["flair", "t1"], "channels"),
     ],
 )
+@pytest.mark.filterwarnings("ignore:.*learnt from")
 def test_a_run_takes_data_of_its_own_names_only(write, names, others, kind, tmp_path, monkeypatch):
     monkeypatch.setattr(training, "_trained", lambda run, *_: run)
     trained = training.train(str(write(tmp_path / "a", names)), tmp_path / "r", log=len)
@@ -68,6 +69,7 @@ def test_a_channels_name_has_one_spelling(tmp_path):
     assert [read_dataset(str(root)).notes["channels"] for root in written] == [SPELLINGS[0]] * 2
 
 
+@pytest.mark.filterwarnings("ignore:.*learnt from")
 def test_what_has_no_names_is_counted_only(tmp_path, tiny_npz, tiny_run):
     assert len(cases_of_run(tiny_run, str(tiny_npz), "all")) == 24
     one = read_dataset(str(manifest(tmp_path / "a", ["liver"])))

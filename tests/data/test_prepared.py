@@ -235,6 +235,7 @@ def test_a_training_on_it_sees_through_the_window_it_was_prepared_for(
         training.train(str(tmp_path / "data"), tmp_path / "b", window_center=0, window_width=100)
 
 
+@pytest.mark.filterwarnings("ignore:.*learnt from")
 def test_prepare_and_evaluate(tiny_run, tmp_path):
     from keras_proseg.evaluation import evaluate_run
 

@@ -265,6 +265,7 @@ def test_unknown_sources(tmp_path):
         read_dataset(str(tmp_path))
 
 
+@pytest.mark.filterwarnings("ignore:.*learnt from")
 def test_a_run_takes_any_source(tiny_run, content, tmp_path):
     from keras_proseg.evaluation import evaluate_run
 
@@ -365,7 +366,7 @@ def test_channels_are_known_by_their_names(tmp_path):
         for name in names:
             files.save_nifti(tmp_path / case / f"image-{name}.nii", np.zeros((8, 8), "float32"))
         files.save_nifti(tmp_path / case / "mask-ann.nii", np.eye(8, dtype=np.uint8))
-    with pytest.raises(DataError, match=r"c: images image-flair, image-t1 where most cases have"):
+    with pytest.raises(DataError, match=r"c: channels flair, t1 where most cases have"):
         read_dataset(str(tmp_path))
 
 

@@ -72,7 +72,7 @@ def read_series(folder: str | Path, findings: Findings) -> Series:
     """
     folder = Path(folder)
     require(folder.exists(), str(folder), "an existing DICOM file or folder", "none there")
-    paths = [folder] if folder.is_file() else sorted(filter(_is_dicom, folder.iterdir()))
+    paths = [folder] if folder.is_file() else _paths(folder, findings)
     headers = [_header(path) for path in paths]
     require(bool(headers), str(folder), "a folder with DICOM files", "none")
     series = {header.series_uid for header in headers}
@@ -87,9 +87,21 @@ def read_series(folder: str | Path, findings: Findings) -> Series:
     return Series(folder, tuple(files), (len(files), *sizes[0]), headers[0].spacing)
 
 
+def _paths(folder: Path, findings: Findings) -> list[Path]:
+    files = sorted(path for path in folder.iterdir() if path.name[0] != "." and not path.is_dir())
+    for path in files:
+        require(path.exists(), str(path), "a file", "a link that leads nowhere")
+    paths = [path for path in files if _is_dicom(path)]
+    others = [path.name for path in files if path not in paths and path.name != "DICOMDIR"]
+    if paths and others:
+        text = f"{len(others)} files that are no DICOM, as {others[0]}, are passed over"
+        findings.note(text, "look whether slices are among them", folder)
+    return paths
+
+
 def _is_dicom(path: Path) -> bool:
     """By its name or, as exports of many viewers have no suffix, by its first bytes."""
-    if path.name[0] == "." or path.name == "DICOMDIR" or not path.is_file():
+    if path.name == "DICOMDIR" or not path.is_file():
         return False
     if path.suffix.lower() == ".dcm":
         return True
@@ -150,6 +162,9 @@ def _header(path: Path) -> Header:
     require(good, str(path), "a slice with a whole position and size", f"{where}, {size}")
     sized = spacing is None or min(spacing) > 0
     require(sized, str(path), "a slice with a positive PixelSpacing", spacing)
-    position = float(np.cross(axes[:3], axes[3:]) @ where)
+    normal = np.cross(axes[:3], axes[3:])
+    turned = f"an ImageOrientationPatient of two directions, not {axes.tolist()}"
+    require(bool(normal.any()), str(path), "a slice that lies in space", turned)
+    position = float(normal @ where)
     file = SliceFile(path, position, number)
     return Header(file, series_uid, size, spacing, tuple(axes.tolist()))

@@ -33,6 +33,9 @@ def find_rows(root: str | Path, findings: Findings) -> list[Row]:
     for folder in _subfolders(root, findings):
         split = split_of(folder.name)
         cases = [folder] if split is None else _subfolders(folder, findings)
+        if split is not None and any(_is_of_case(path) for path in visible(folder)):
+            text = f"files of a case in a folder that is called like the split {split}"
+            findings.add(text, "give the case another name, or a folder of its own", folder)
         for case in cases:
             rows += _case_rows(case, case.relative_to(root).as_posix(), split, findings)
     if not any(row.mask for row in rows):
@@ -45,20 +48,22 @@ def find_rows(root: str | Path, findings: Findings) -> list[Row]:
     return rows
 
 
-def channels_of(rows: list[Row]) -> list[str]:
-    """Names of the channels, in their order."""
-    return [plain_name(_stem(path).removeprefix("image-")) for path in rows[0].images]
+def channels_of(row: Row) -> list[str]:
+    """Names of the channels of a case, in their order."""
+    return [plain_name(_stem(path).removeprefix("image-")) for path in row.images]
 
 
 def _check_channels(rows: list[Row], root: Path, findings: Findings) -> None:
     """Channels are known by their names: another set of them is another image."""
-    by_case = {row.case: tuple(map(_stem, row.images)) for row in rows}
+    by_case = {row.case: tuple(channels_of(row)) for row in rows}
     if not by_case:
         return
     usual = Counter(by_case.values()).most_common(1)[0][0]
     for case, names in by_case.items():
+        if len({*names}) < len(names):
+            findings.add(f"two files of one channel: {', '.join(names)}", "leave one", root / case)
         if names != usual:
-            text = f"images {', '.join(names)} where most cases have {', '.join(usual)}"
+            text = f"channels {', '.join(names)} where most cases have {', '.join(usual)}"
             findings.add(text, "give every case the same channels, image-NAME", root / case)
 
 
@@ -110,12 +115,18 @@ def _case_rows(folder: Path, case: str, split: str | None, findings: Findings) -
     return rows or [Row(case, case, images, None, None, "", split)]
 
 
+def _is_of_case(path: Path) -> bool:
+    stem = _stem(path)
+    return path.is_file() and bool(kind_of(path) and (IMAGE.fullmatch(stem) or _mask(stem)))
+
+
 def _check_unread(files: list[Path], read: list[str], findings: Findings) -> None:
     """Names files that are called like an image or mask, and of which nothing was read."""
     for path in files:
         name = path.name.split(".")[0]
         beside = any(f"{path.name}.".startswith(f"{stem}.") for stem in read)
-        beside |= path.is_dir() or path.suffix.lower() in ASIDE
+        beside |= path.suffix.lower() in ASIDE
+        beside |= path.is_dir() and bool(IMAGE.fullmatch(name))  # its source, beside it
         if not beside and (IMAGE.fullmatch(name) or _mask(name)):
             text = "called like an image or mask, but cannot be read as one"
             remedy = f"save it as one of {', '.join(KINDS)}, mend the link, or rename it"

@@ -11,7 +11,7 @@ import numpy as np
 from keras_proseg.data.findings import Findings
 from keras_proseg.data.orientation import slice_axis
 from keras_proseg.data.places import Volume
-from keras_proseg.data.records import Record, natural, split_of, visible
+from keras_proseg.data.records import Record, as_float32, natural, split_of, visible
 from keras_proseg.errors import ProSegError, reason_of, require
 
 CHANNELS = ("t1", "t1c", "t2")
@@ -25,7 +25,15 @@ LAYOUT = (
 
 def files_of(root: Path) -> list[Path]:
     """The .h5 files in `root` and its folders."""
-    return visible(root, "*.h5", "*/*.h5")
+    return [path for path in visible(root, "*/*.h5") if path.suffix.lower() == ".h5"]
+
+
+def _note_unread(root: Path, findings: Findings) -> None:
+    """Files of the kind that lie deeper, or have another suffix, are no cases."""
+    read = files_of(root)
+    for path in visible(root, "*/*/*.h5", "*/*/*.hdf5", "*/*/*.hdf"):
+        if path not in read:
+            findings.note("a file that is not read", f"expected {LAYOUT}", path)
 
 
 def read_hdf5(root: str | Path, findings: Findings) -> Iterator[Record]:
@@ -40,9 +48,10 @@ def read_hdf5(root: str | Path, findings: Findings) -> Iterator[Record]:
     remedy = f"mend the file, or leave it out; expected {LAYOUT}"
     slices: dict[str, list[str]] = defaultdict(list)
     oblong: dict[Path, tuple[int, ...]] = {}
+    _note_unread(root, findings)
     for path in files_of(root):
         split = split_of(path.parent.name) if path.parent != root else None
-        record = findings.attempt(remedy, _read, path, root, split, oblong, file=path)
+        record = findings.attempt(remedy, _read, path, root, split, oblong, findings, file=path)
         if record is not None:
             if record.volume.flat:
                 slices[record.patient].append(path.stem)
@@ -80,19 +89,29 @@ def _check_axes(oblong: dict[Path, tuple[int, ...]], root: Path, findings: Findi
     findings.note(text, f"{remedy} if that is wrong", path)
 
 
-def _read(path: Path, root: Path, split: str | None, oblong: dict[Path, tuple[int, ...]]) -> Record:
+def _read(
+    path: Path,
+    root: Path,
+    split: str | None,
+    oblong: dict[Path, tuple[int, ...]],
+    findings: Findings,
+) -> Record:
     """One file; a volume of three different sides is entered into `oblong`."""
     import h5py
 
     try:
         with h5py.File(path, "r") as file:
             arrays = {name: _array(file[name], name) for name in file if _wanted(name)}
+            others = [name for name in file if name.lower().startswith("label")]
     except ProSegError as error:
         raise ProSegError(f"{path}: {error}") from error
     except Exception as error:
         raise ProSegError(
             f"{path} must be a whole HDF5 file. Received: {reason_of(error)}"
         ) from error
+    if others := [name for name in others if name not in arrays]:
+        text = f"{', '.join(others)} not read"
+        findings.note(text, "name the raters' masks label_a1, label_a2 ...", path)
     channels = [name for name in CHANNELS if name in arrays]
     require(channels == list(CHANNELS), str(path), f"with {', '.join(CHANNELS)}", sorted(arrays))
     shapes = {array.shape for array in arrays.values()}
@@ -101,7 +120,8 @@ def _read(path: Path, root: Path, split: str | None, oblong: dict[Path, tuple[in
     if len({*shape}) == 3:
         oblong[path] = shape
     image = np.stack([_slices(arrays[name]) for name in channels], axis=-1)
-    require(bool(np.isfinite(image).all()), str(path), "finite", "NaN or infinity in the image")
+    finite = bool(np.isfinite(image).all())
+    require(finite, str(path), "finite in float32", "NaN or infinity in the image")
     masks = {
         found["rater"]: _mask(_slices(array), name, path)
         for name, array in sorted(arrays.items(), key=lambda item: natural(item[0]))
@@ -130,7 +150,7 @@ def _array(item: Any, name: str) -> np.ndarray:
     array = np.asarray(item)
     good = array.ndim in (2, 3) and array.size > 0 and array.dtype.kind in "biuf"
     require(good, name, "numbers (H, W) or a volume", f"shape {array.shape}, dtype {array.dtype}")
-    return array.astype(np.float32) if array.dtype == np.float64 else array
+    return as_float32(array)
 
 
 def _slices(array: np.ndarray) -> np.ndarray:

@@ -80,10 +80,13 @@ def _row(number: int, line: dict, path: Path, findings: Findings) -> Row | None:
         findings.add(f"unknown split {split}", "use train, val or test", where)
         return None
     patient = cells.get("patient", cells["case"])
-    if patient.lower() in NAMELESS:
-        text = f"{patient} for a patient" if patient else "an empty patient"
-        findings.add(text, "name the patient, or drop the column", where)
-        return None
+    names = {"case": cells["case"], "patient": patient, "rater": cells["rater"] or "any"}
+    for what, name in names.items():
+        if name.lower() in NAMELESS:
+            remedy = f"name the {what}" + (", or drop the column" if what == "patient" else "")
+            text = f"{name} for a {what}" if name else f"an empty {what}"
+            findings.add(text, remedy, where)
+            return None
     return Row(
         case=cells["case"],
         patient=patient,

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from keras_proseg.data.formats.pixels import Pixels, kind_of
+from keras_proseg.data.records import as_float32
 from keras_proseg.errors import require
 
 REST = 2**20  # bytes read at once of what follows the voxels
@@ -24,7 +25,7 @@ def read_nifti(path: Path) -> Pixels:
     """
     with _quiet():
         volume, array = _load(path)
-    array = array.astype(np.float32) if array.dtype == np.float64 else array
+    array = as_float32(array)
     header = volume.header
     codes = (int(header["sform_code"]), int(header["qform_code"]))
     unit = UNITS.get(int(header["xyzt_units"]) & 7, "unknown")

@@ -10,7 +10,7 @@ from keras_proseg.data.findings import Findings
 from keras_proseg.data.formats.plain_pickle import PlainUnpickler, plain
 from keras_proseg.data.lidc.database import patients_of_series
 from keras_proseg.data.places import Volume
-from keras_proseg.data.records import Record, visible
+from keras_proseg.data.records import Record, as_float32, visible
 from keras_proseg.errors import ProSegError, reason_of, require
 
 SUFFIXES = (".pickle", ".pkl")
@@ -75,9 +75,10 @@ def _record(path: Path, name: str, item: Any) -> Record:
     where = f"{path}: {name}"
     good = isinstance(item, dict) and {"image", "masks"} <= set(item)
     require(good, where, "a dict with image and masks", type(item).__name__)
-    image = _flat(item["image"], f"{where}: image")
+    image = as_float32(_flat(item["image"], f"{where}: image"))
     require(image.size > 0, f"{where}: image", "not empty", image.shape)
-    require(bool(np.isfinite(image).all()), f"{where}: image", "finite", "NaN or infinity")
+    finite = bool(np.isfinite(image).all())
+    require(finite, f"{where}: image", "finite in float32", "NaN or infinity")
     masks = plain(item["masks"])
     good = isinstance(masks, (list, tuple)) or (isinstance(masks, np.ndarray) and masks.ndim == 3)
     received = type(masks).__name__
@@ -88,7 +89,6 @@ def _record(path: Path, name: str, item: Any) -> Record:
     scan = scan.decode("latin1") if isinstance(scan, bytes) else scan
     patient = patients_of_series().get(scan, scan)
     volume = Volume(str(path), ".pickle", (1, *image.shape), name, None, True)
-    image = image.astype(np.float32) if image.dtype == np.float64 else image
     return Record(name, patient, image[None, :, :, None], by_rater, volume)
 
 

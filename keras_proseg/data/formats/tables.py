@@ -13,7 +13,7 @@ from keras_proseg.data.formats.pixels import Pixels, kind_of
 from keras_proseg.data.formats.table_masks import WHOLE, check_affine, read_mask
 from keras_proseg.data.formats.volumes import read_pixels
 from keras_proseg.data.places import Volume
-from keras_proseg.data.records import Record, natural, plain_name
+from keras_proseg.data.records import Record, as_float32, natural, plain_name
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,26 @@ def read_rows(rows: list[Row], findings: Findings) -> Iterator[Record]:
     cases: dict[str, list[Row]] = {}
     rows = [_named(row) for row in rows]
     for row in rows:
+        if row.rater == "":
+            findings.add("a mask of a rater without a name", "name the rater", row.mask)
         cases.setdefault(row.case, []).append(row)
     structures = structures_of(rows)
+    _check_shared(cases, findings)
     for own in cases.values():
         record = _read_case(own, structures, findings)
         if record is not None:
             yield record
+
+
+def _check_shared(cases: dict[str, list[Row]], findings: Findings) -> None:
+    """A mask in the rows of two cases is a slip, or the empty one of both."""
+    owners: dict[Path, str] = {}
+    for case, rows in cases.items():
+        for file in dict.fromkeys(row.mask for row in rows if row.mask):
+            first = owners.setdefault(file, case)
+            if first != case:
+                text = f"case {case} has a mask of case {first}"
+                findings.note(text, "give each case a mask of its own, if it has one", file)
 
 
 def structures_of(rows: list[Row]) -> list[str]:
@@ -147,9 +161,10 @@ def _stack_channels(
         part = findings.attempt(WHOLE, pixels.slices, channels, file=pixels.path)
         if part is None:
             return None
+        part = as_float32(part)
         if part.dtype.kind == "f" and not np.isfinite(part).all():
             count = int((~np.isfinite(part)).sum())
-            text = f"{count} values are NaN or infinite"
+            text = f"{count} values are NaN or infinite in float32"
             findings.add(text, "mend the image, or leave the case out", pixels.path)
         parts.append(part)
     if len({part.shape[:3] for part in parts}) > 1:
@@ -171,7 +186,8 @@ def _by_rater(
     for rater in sorted({rater for rater, _ in drawn}, key=natural):
         missing = [s for s in structures if (rater, s) not in drawn]
         if missing:
-            text = f"case {first.case}: rater {rater} lacks {', '.join(missing)}"
+            named = ", ".join(name or "the mask without a structure" for name in missing)
+            text = f"case {first.case}: rater {rater} lacks {named}"
             findings.note(text, "add the mask; until then the rater counts as missing here")
             continue
         by_rater[rater] = np.stack([drawn[rater, s] for s in structures], axis=-1)

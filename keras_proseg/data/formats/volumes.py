@@ -64,6 +64,8 @@ def _read_png(path: Path) -> Pixels:
     good = depth <= 8 or colour == 0  # else Pillow keeps the upper 8 bits without a word
     require(good, str(path), "of 8 bits, or of 16 and one channel", f"{depth} bits in colour")
     with Image.open(path, formats=["PNG"]) as picture:
+        picture.verify()  # checksums, which decoding passes over
+    with Image.open(path, formats=["PNG"]) as picture:
         coloured = picture.convert("RGB") if picture.mode == "P" else picture
         return Pixels(path, ".png", np.asarray(coloured))
 
