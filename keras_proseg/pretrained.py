@@ -1,7 +1,7 @@
 """Trained models that ship with the package, as run directories inside it.
 
-Each holds a config.json, best.keras (weights only, in half precision), metrics.json and the model
-card README.md.
+Each holds a config.json, best.keras (weights only, in half precision), metrics.json, split.csv
+(digests of what it was trained on) and the model card README.md.
 """
 
 import shutil
@@ -15,6 +15,7 @@ import numpy as np
 from keras_proseg.errors import UsageError
 from keras_proseg.files import atomic_file, atomic_folder
 from keras_proseg.intensities import known_intensities
+from keras_proseg.run_cases import read_cases, unnamed, write_cases
 from keras_proseg.run_data import names_of
 from keras_proseg.runs import Run, read_model
 from keras_proseg.text_files import read_json, write_json
@@ -113,6 +114,8 @@ def ship(run: str | Path, out: str | Path) -> Path:
     with atomic_folder(out) as folder:
         write_json(folder / "config.json", config)
         write_json(folder / "metrics.json", metrics)
+        if (cases := read_cases(source)) is not None:
+            write_cases(folder, unnamed(cases))
         _save_half(source.load_model("best"), folder / "best.keras")
     return out
 

@@ -11,8 +11,9 @@ from keras_proseg.data.dataset import Dataset
 from keras_proseg.data.findings import DataError, Finding
 from keras_proseg.data.fit import OtherScale, scale_of
 from keras_proseg.data.sources import read_dataset
-from keras_proseg.data.split import LEAST_GROUPS, split_dataset, subset, with_drawn_split
+from keras_proseg.data.split import split_dataset, subset
 from keras_proseg.errors import ProSegError, UsageError
+from keras_proseg.run_cases import learnt_cases
 from keras_proseg.runs import Run
 
 
@@ -32,28 +33,27 @@ def cases_of_run(run: Run, data: str | None, split: str) -> Dataset:
     config = _settings_for(run, data)
     dataset = read_dataset(run.source, config) if data is None else _other(data, config)
     check_names(run, dataset)
-    if data is not None and split != "all" and dataset.split is None:
-        text = f"{data} names no split, so that one is drawn: {run.path} may know its patients."
-        warnings.warn(text, stacklevel=2)
-    elif data is not None and split == "all":
-        _warn_of_training_cases(run, dataset, config.split_seed)
     if data is None or split != "all":  # other data may have too few patients to be split
         dataset = split_dataset(dataset, config.split_seed)
     if data is None:
         check_data(run, dataset)  # else patients trained on may be on another side by now
-    return subset(dataset, split)
+        return subset(dataset, split)
+    dataset = subset(dataset, split)
+    _warn_of_training_cases(run, dataset)
+    return dataset
 
 
-def _warn_of_training_cases(run: Run, dataset: Dataset, seed: int) -> None:
+def _warn_of_training_cases(run: Run, dataset: Dataset) -> None:
     """Scores on cases that a model has learnt from are no scores."""
-    if dataset.split is None and len(np.unique(dataset.patients)) >= LEAST_GROUPS:
-        drawn = with_drawn_split(dataset, seed)
-        own = drawn.fingerprint() == run.section("data").get("fingerprint")
-        dataset = drawn if own else dataset
-    learnt = 0 if dataset.split is None else int((dataset.split == "train").sum())
-    if learnt:
-        text = f"{learnt} of the {len(dataset)} cases are of split train, which {run.path} may have"
-        warnings.warn(f"{text} learnt from: --split val or test leaves them out.", stacklevel=3)
+    learnt = learnt_cases(run, dataset)
+    if learnt is None:
+        text = f"{run.path} has no list of its cases: it may have learnt from these."
+        warnings.warn(text, stacklevel=3)
+    elif learnt.any():
+        images, patients = learnt
+        text = f"Of the {len(dataset)} cases {run.path} learnt from {images.sum()}, and"
+        text = f"{text} {(patients & ~images).sum()} more are of patients named like some of those"
+        warnings.warn(f"{text}: such scores say less of new ones.", stacklevel=3)
 
 
 def cases_of_rater(run: Run, data: str, rater: str) -> Dataset:

@@ -13,6 +13,7 @@ from keras_proseg.files import atomic_folder, check_new_folder
 from keras_proseg.intensities import warn_of_other_intensities
 from keras_proseg.new_rater import add_rater
 from keras_proseg.pretrained import card_of, find_run
+from keras_proseg.run_cases import case_rows, read_cases, write_cases
 from keras_proseg.run_data import cases_of_rater, check_takes, names_of
 from keras_proseg.runs import Run
 
@@ -58,8 +59,12 @@ def add_rater_to_run(
     new = add_rater(model, rater, np.asarray(dataset.images), masks, config)
     added = {"rater": rater, "cases": len(dataset), "source": Path(data).name}
     settings = replace(source.train_config(), rater_order="given")
+    seen = read_cases(source)
+    learnt = case_rows(replace(dataset, split=None))
     with atomic_folder(out) as folder:
         made = Run(folder)
+        if seen is not None:
+            write_cases(folder, seen + learnt)
         made.save_model(new, "best")
         made.write_config(new.settings, settings, _facts(source, added))
     return Run(out)

@@ -1,7 +1,8 @@
 """The run directory: what `train` leaves, and all that later commands need.
 
-config.json (resolved settings, versions, fingerprint), plan.json (number of steps),
-history.csv, last.keras and best.keras (with optimiser state), metrics.json, cases.csv, samples.png.
+config.json (resolved settings, versions, fingerprint), split.csv (the sides of the cases),
+plan.json (number of steps), history.csv, last.keras and best.keras (with optimiser state),
+metrics.json, cases.csv, samples.png.
 """
 
 import csv
@@ -68,7 +69,7 @@ class Run(RunConfig):
         """Removes what was written, and a directory that was made for it, until it has a model."""
         if (self.path / "last.keras").exists():
             return
-        for name in ("config.json", "plan.json", "history.csv"):
+        for name in ("split.csv", "config.json", "plan.json", "history.csv"):
             (self.path / name).unlink(missing_ok=True)
         if self.is_new:
             with suppress(OSError):  # somebody else's file

@@ -27,6 +27,7 @@ from keras_proseg.files import check_new_folder
 from keras_proseg.imagenet import package_file
 from keras_proseg.intensities import intensities_of
 from keras_proseg.memory import steps_in_memory
+from keras_proseg.run_cases import case_rows, write_cases
 from keras_proseg.run_data import check_data
 from keras_proseg.run_facts import announce, facts_of, note_backend
 from keras_proseg.runs import Run
@@ -80,6 +81,7 @@ def train(
     try:
         facts = facts_of(data, dataset)
         facts["intensities"] = intensities_of(dataset, model_config.intensity)
+        write_cases(run.path, case_rows(dataset))
         run.write_config(model_config, train_config, facts)
         log(f"Run: {run.path}; if it is stopped, --resume {run.path} goes on.")
         announce(dataset, facts, log)

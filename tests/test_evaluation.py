@@ -1,6 +1,9 @@
 """Scores of a run, on its own cases and on others."""
 
+import csv
 import shutil
+import warnings
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -23,8 +26,8 @@ def test_evaluate_a_run(tiny_run, tmp_path):
     summary = evaluate_run(tiny_run.path, split="test", num_samples=3, out=tmp_path / "e")
     assert summary["split"] == "test"
     assert (tmp_path / "e" / "metrics.json").is_file()
-    two = {name: array[:2] for name, array in tiny_arrays().items()}
-    np.savez(tmp_path / "two.npz", **two, patient_ids=["p1", "p2"], rater_ids=["ann", "bob", "cy"])
+    two = {name: array[:2] for name, array in tiny_arrays(seed=1).items()}
+    np.savez(tmp_path / "two.npz", **two, patient_ids=["q1", "q2"], rater_ids=["ann", "bob", "cy"])
     found = evaluate_run(tiny_run.path, str(tmp_path / "two.npz"), num_samples=3)
     assert (found["num_patients"], found["split"]) == (2, "all")
 
@@ -106,21 +109,16 @@ def test_other_data_are_seen_as_the_runs_own(tiny_run, tiny_npz, tmp_path, monke
     config["data"]["rater_order"] = "area"
     config["train"] |= {"window_center": 40, "window_width": 400, "limit": 3}
     write_json(run / "config.json", config)
-    asked = []
-    monkeypatch.setattr("keras_proseg.run_data.read_dataset", lambda *given: asked.append(given))
-    with pytest.raises(AttributeError):
+    read = Mock(side_effect=ProSegError("enough"))
+    monkeypatch.setattr("keras_proseg.run_data.read_dataset", read)
+    with pytest.raises(ProSegError, match="enough"):
         evaluate_run(run, str(tiny_npz))
-    ((source, seen),) = asked
+    source, seen = read.call_args.args
     assert source == str(tiny_npz)
     assert (seen.rater_order, seen.window_center, seen.limit) == ("area", None, None)
 
 
-def test_other_data_of_which_a_split_is_drawn_are_told_to_be_known_perhaps(tiny_run, tmp_path):
-    columns = {"patient_ids": np.arange(6), "rater_ids": ["ann", "bob", "cy"]}
-    np.savez(tmp_path / "six.npz", **tiny_arrays(6), **columns)
-    given = (tiny_run.path, str(tmp_path / "six.npz"))
-    with pytest.warns(UserWarning, match="six.npz names no split, .* may know its patients"):
-        evaluate_run(*given, split="test", num_samples=2)
+def test_a_rater_of_data_without_a_split_is_told_to_be_learnt_from_all(tiny_run, tmp_path):
     lines, config = [], NewRaterConfig(steps=1, batch_size=2)
     np.savez(tmp_path / "dee.npz", **tiny_arrays(6), rater_ids=["dee", "eve", "fay"])
     add_rater_to_run(tiny_run.path, str(tmp_path / "dee.npz"), "dee", tmp_path / "new", config,
@@ -128,22 +126,59 @@ def test_other_data_of_which_a_split_is_drawn_are_told_to_be_known_perhaps(tiny_
     assert any("dee.npz names no split: all cases of dee are learnt from" in line for line in lines)
 
 
-def test_cases_that_were_learnt_from_are_told(tiny_run, tiny_npz, tmp_path, recwarn):
-    def told(**given):
-        recwarn.clear()
-        evaluate_run(tiny_run.path, num_samples=1, **given)
-        return [str(w.message) for w in recwarn if "learnt from" in str(w.message)]
+def told(run, **given):
+    """What an evaluation says of cases that the run may have learnt from."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        evaluate_run(run, num_samples=1, **given)
+    return [str(w.message) for w in caught if "learnt from" in str(w.message)]
 
-    (line,) = told(data=str(tiny_npz))
-    assert line.startswith("18 of the 24 cases are of split train, which")
-    assert "--split val or test" in line
-    assert told(data=str(tiny_npz), split="test") == []
-    columns = {"patient_ids": np.arange(6), "rater_ids": ["ann", "bob", "cy"]}
-    np.savez(tmp_path / "six.npz", **tiny_arrays(6), **columns)
-    assert told(data=str(tmp_path / "six.npz")) == []
-    columns["split"] = ["train"] * 2 + ["val"] * 4
-    np.savez(tmp_path / "six.npz", **tiny_arrays(6), **columns)
-    assert told(data=str(tmp_path / "six.npz"))[0].startswith("2 of the 6 cases")
+
+def test_cases_that_were_learnt_from_are_told(tiny_run, tiny_npz, tmp_path):
+    (line,) = told(tiny_run.path, data=str(tiny_npz))
+    assert line.startswith(f"Of the 24 cases {tiny_run.path} learnt from 18, and 0 more are of")
+    assert told(tiny_run.path, data=str(tiny_npz), split="test") == []
+    assert told(tiny_run.path) == told(tiny_run.path, split="train") == []
+    with np.load(tiny_npz) as arrays:
+        own = dict(arrays)
+    other = str(tmp_path / "other.npz")
+    names = {"rater_ids": own["rater_ids"]}
+    # Without their names and sides, and of another type, images are known still.
+    np.savez(other, images=own["images"].astype("float64"), masks=own["masks"], **names)
+    assert "learnt from 18, and 0 more" in told(tiny_run.path, data=other)[0]
+    new = {"images": own["images"][::-1] + np.float32(1), "masks": own["masks"]} | names
+    np.savez(other, **new)
+    assert told(tiny_run.path, data=other) == []
+    np.savez(other, **new, patient_ids=own["patient_ids"])
+    assert "learnt from 0, and 18 more" in told(tiny_run.path, data=other)[0]
+
+
+def test_the_split_of_a_run_is_a_table(tiny_run, tiny_npz):
+    with (tiny_run.path / "split.csv").open(newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    with np.load(tiny_npz) as arrays:
+        assert [row["patient"] for row in rows] == arrays["patient_ids"].astype(str).tolist()
+    facts = read_json(tiny_run.path / "config.json")["data"]["split"]
+    assert {side: sum(row["split"] == side for row in rows) for side in facts} == facts
+
+
+def test_a_rater_s_cases_are_learnt_from_as_well(tiny_run, tiny_npz, tmp_path):
+    np.savez(tmp_path / "dee.npz", **tiny_arrays(6, seed=9), rater_ids=["dee", "eve", "fay"])
+    config, data = NewRaterConfig(steps=1, batch_size=2), str(tmp_path / "dee.npz")
+    assert told(tiny_run.path, data=data) == []
+    new = add_rater_to_run(tiny_run.path, data, "dee", tmp_path / "new", config)
+    assert "learnt from 6, and" in told(new.path, data=data)[0]
+    assert "learnt from 18, and" in told(new.path, data=str(tiny_npz))[0]
+
+
+def test_a_run_without_a_list_of_its_cases_says_so(tiny_run, tiny_npz, tmp_path):
+    run = shutil.copytree(tiny_run.path, tmp_path / "run")
+    (run / "split.csv").unlink()
+    assert "has no list of its cases" in told(run, data=str(tiny_npz))[0]
+    for text in ("split\ntrain\n", "\0"):
+        (run / "split.csv").write_text(text)
+        with pytest.raises(ProSegError, match=r"split.csv must hold the split of the run's cases"):
+            evaluate_run(run, str(tiny_npz))
 
 
 def test_scores_do_not_replace_those_of_the_training(tiny_run):

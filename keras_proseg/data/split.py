@@ -21,7 +21,7 @@ def split_dataset(dataset: Dataset, seed: int = 0) -> Dataset:
             split of.
     """
     if dataset.split is None:
-        dataset = with_drawn_split(dataset, seed)
+        dataset = replace(dataset, split=_draw(dataset.patients, seed))
         if dataset.group_by == "case_ids":
             warnings.warn(
                 "No patient_ids: every case counts as a patient of its own.", stacklevel=2
@@ -33,15 +33,6 @@ def split_dataset(dataset: Dataset, seed: int = 0) -> Dataset:
     repeated = len(pairs) - len({p for p, _ in pairs})
     require(not repeated, "split", "disjoint by group", f"{repeated} group(s) in two splits")
     return dataset
-
-
-def with_drawn_split(dataset: Dataset, seed: int) -> Dataset:
-    """`dataset` with the split that is drawn of data without one.
-
-    Raises:
-        ProSegError: fewer than three groups.
-    """
-    return replace(dataset, split=_draw(dataset.patients, seed))
 
 
 def subset(dataset: Dataset, name: str) -> Dataset:
