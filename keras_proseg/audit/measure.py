@@ -1,5 +1,6 @@
 """Who the raters are, in numbers: counts, agreement, size, STAPLE, what their slots mean."""
 
+import math
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
@@ -51,10 +52,10 @@ def audit_dataset(dataset: Dataset, seed: int = 0) -> Audit:
     Returns:
         The audit; its summary holds `cases`, `patients`, `raters` (for each: `cases`, `missing`,
         `empty` (of masks of single structures), `size` relative to the mean of a case's raters,
-        over structures, with `size_ci`, `sensitivity` and
-        `specificity` by STAPLE with `staple_cases`), `patterns` of missing raters, `pairs` (mean
-        Dice and number of cases of each two raters), `identity` (what slots explain of the
-        differences in size, the p-value of their being exchangeable, and the verdict).
+        over structures, with `size_ci`, `sensitivity` and `specificity` by STAPLE, means over
+        `staple_cases`), `patterns` of missing raters, `pairs` (mean Dice and number of cases of
+        each two raters), `identity` (what slots explain of the differences in size, the p-value of
+        their being exchangeable, and the verdict).
 
     Raises:
         UsageError: SimpleITK is not installed.
@@ -145,6 +146,12 @@ def _patterns(dataset: Dataset) -> dict[str, int]:
     return {", ".join(names[list(row)]): count for row, count in counts.most_common()}
 
 
+def _can_tell(raters: int, patients: int) -> bool:
+    """Whether so few could be found to differ: one order in all patients is as rare as this."""
+    orders = math.factorial(raters)
+    return patients >= LEAST_PATIENTS and orders ** (1 - patients) <= SIGNIFICANT
+
+
 def _identity(dataset: Dataset, by_patient: np.ndarray, seed: int) -> dict[str, Any]:
     """Whether a slot means the same rater in every patient.
 
@@ -156,7 +163,7 @@ def _identity(dataset: Dataset, by_patient: np.ndarray, seed: int) -> dict[str, 
     ranked = bool(dataset.raters) and all(name.startswith("rank") for name in dataset.raters)
     answer: dict[str, Any] = {"patients": len(complete), "ranked": ranked}
     answer["anonymous"] = dataset.rater_order == "area"
-    if len(dataset.raters) < 2 or len(complete) < LEAST_PATIENTS:
+    if len(dataset.raters) < 2 or not _can_tell(len(dataset.raters), len(complete)):
         return answer | {"p_value": float("nan"), "explained": float("nan"), "meaningless": None}
     rng = np.random.default_rng(seed)
     away = complete - complete.mean(axis=1, keepdims=True)

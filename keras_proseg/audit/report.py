@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from keras_proseg.audit.measure import audit_dataset
+from keras_proseg.audit.measure import SIGNIFICANT, audit_dataset
 from keras_proseg.audit.plots import draw_agreement, draw_disputed, draw_sizes
 from keras_proseg.data.dataset import Dataset
 from keras_proseg.files import atomic_folder, check_new_folder
@@ -68,7 +68,8 @@ def report(summary: dict[str, Any], disputed: bool = True) -> str:
         "",
         "Size is the area over the mean area of a case's raters (1: as large as the others); the "
         "interval is a 95 % bootstrap over patients. Sensitivity and specificity are STAPLE's, "
-        "near the outlines. Of several structures all of these, and the Dice, are means.",
+        f"near the outlines, means over {_span(summary['raters'])} cases with an outline. Of "
+        "several structures all of these, and the Dice, are means.",
         "",
         "| rater | cases | missing | empty | size | 95 % interval | sensitivity | specificity |",
         "|---|---|---|---|---|---|---|---|",
@@ -108,11 +109,19 @@ def verdict(identity: dict[str, Any]) -> str:
         f"a patient (p = {identity['p_value']:.3f}, {identity['patients']} patients)"
     )
     if identity["meaningless"]:
+        alike = "look exchangeable"
+        if identity["p_value"] <= SIGNIFICANT:
+            alike = "differ surely, but by too little to name persons"
         return (
-            f"**Apparently not.** {known}By size the slots look exchangeable: {share}. Unless you "
+            f"**Apparently not.** {known}By size the slots {alike}: {share}. Unless you "
             f"know that they are the same persons throughout, {rank}."
         )
     return f"**Yes, as far as size tells:** {share}. {known}If they are no persons, {rank}."
+
+
+def _span(raters: dict[str, dict[str, Any]]) -> str:
+    counts = sorted({row["staple_cases"] for row in raters.values()})
+    return " to ".join(map(str, dict.fromkeys((counts[0], counts[-1])))) if counts else "0"
 
 
 def _rater_line(name: str, row: dict[str, Any]) -> str:

@@ -32,7 +32,7 @@ def staple_scores(dataset: Dataset) -> dict[str, dict[str, Any]]:
     cases: Counter[str] = Counter()
     for row in progress_bar(rows.tolist(), "STAPLE"):
         found = _score_case(itk, dataset, row)
-        cases.update({name for name, _ in found})
+        cases.update({name for name, pair in found if np.isfinite(pair).all()})
         for name, pair in found:
             scores[name].append(pair)
     return {

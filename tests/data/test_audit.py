@@ -235,3 +235,32 @@ def test_the_report_says_what_the_numbers_are(tmp_path):
             "12", "0", f"{100 * row['empty']:.1f} %", f"{row['size']:.3f}",
             f"{low:.3f} to {high:.3f}", f"{row['sensitivity']:.3f}", f"{row['specificity']:.3f}",
         ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("patients", "told"), [(5, None), (6, False)])
+def test_two_raters_need_more_patients_than_three(patients, told):
+    """Of two orders in each of five patients, 2 of 32 are as sure as can be: more than 5 %."""
+    sides = np.tile([4, 8], (patients, 1))
+    found = audit_dataset(squares(sides)).summary["identity"]
+    assert found["meaningless"] is told
+    assert ("Too few patients" in verdict(found)) == (told is None)
+
+
+def test_slots_that_differ_surely_are_not_called_exchangeable():
+    identity = {"ranked": False, "anonymous": False, "meaningless": True, "patients": 400}
+    sure = verdict(identity | {"explained": 0.02, "p_value": 0.001})
+    assert "differ surely, but by too little to name persons" in sure
+    assert "look exchangeable" in verdict(identity | {"explained": 0.02, "p_value": 0.3})
+
+
+def test_sizes_are_means_over_patients():
+    sides = [[2, 4]] * 3 + [[4, 4]]  # three slices of one patient, one of another
+    summary = audit_dataset(squares(sides, patients=["p", "p", "p", "q"])).summary
+    assert (summary["patients"], summary["identity"]["patients"]) == (2, 2)
+    assert summary["raters"]["rater1"]["size"] == pytest.approx((0.4 + 1) / 2)
+
+
+def test_the_report_says_on_how_many_cases_staple_looked(tmp_path):
+    sides = [[4, 5], [0, 0], [3, 4]]
+    page = write_audit(squares(sides), tmp_path / "out").read_text()
+    assert "means over 2 cases with an outline" in page
