@@ -71,7 +71,13 @@ def test_an_export_brings_the_card_along(tmp_path):
     version = export_saved_model("lidc", tmp_path / "lidc")
     shipped = (pretrained.FOLDER / "lidc" / "README.md").read_text()
     assert (version / "SHIPPED_CARD.md").read_text() == shipped
-    assert "| data | what SHIPPED_CARD.md names |" in (version / "MODEL_CARD.md").read_text()
+    text = (version / "MODEL_CARD.md").read_text()
+    assert "| data | what SHIPPED_CARD.md names |" in text
+    (line,) = [line for line in text.splitlines() if line.startswith("| scale |")]
+    assert "nodule in the middle, each stretched" in line
+    assert "onto 0 to 255: see SHIPPED_CARD.md, Input |" in line
+    asked = json.loads((version / "assets" / "metadata.json").read_text())
+    assert asked["input"]["scale"] in line
 
 
 def test_a_readme_in_a_run_is_no_card(tiny_run, tmp_path):

@@ -15,11 +15,11 @@ class ExportConfig:
 
     Attributes:
         format: `"saved_model"` (TensorFlow Serving), `"onnx"` or `"litert"`.
-        version: of the model; None for the one after the highest there is.
-        num_samples: S of the signature `sample`.
+        version: of the model; left out, the one after the highest there is.
+        num_samples: S of the signature `sample` (of onnx, what is sent says it).
         precision: of the weights: `"float32"`, or (litert) `"float16"` or `"int8"`.
         height: (litert) of every image; (saved_model) of the images that warm the server up.
-        width: likewise.
+        width: likewise, of every image or of those.
     """
 
     format: str = "saved_model"
@@ -37,6 +37,11 @@ class ExportConfig:
         if (self.version or 1) > MOST_VERSION:
             text = f"`version` must be at most {MOST_VERSION}, which a server reads."
             raise UsageError(f"{text} Received: {self.version}")
+        sizes = ("num_samples", "height", "width")
+        given = [name for name in sizes if getattr(self, name) != getattr(ExportConfig, name)]
+        if self.format == "onnx" and given:
+            text = f"`{given[0]}` must be left out of onnx: what is sent says it."
+            raise UsageError(f"{text} Received: {getattr(self, given[0])}")
         if self.precision != "float32" and self.format != "litert":
             text = "`precision` must be float32 unless the format is litert."
             raise UsageError(f"{text} Received: {self.precision}")

@@ -6,7 +6,7 @@ from shutil import copyfile
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from keras_proseg.config import ExportConfig
+from keras_proseg.config import ExportConfig, with_settings
 from keras_proseg.errors import ProSegError, UsageError
 from keras_proseg.export.card import model_card
 from keras_proseg.export.metadata import SHIPPED_CARD, describe
@@ -27,16 +27,20 @@ def export_saved_model(run: str | Path, out: str | Path, **settings: Any) -> Pat
     Args:
         run: a run directory, trained on any backend, or the name of a shipped model.
         out: folder of the versions; its name is the model's name on the server.
-        **settings: fields of `ExportConfig`.
+        **settings: fields of `ExportConfig` but `format`: `export_run` writes other formats.
 
     Returns:
         The folder of the version.
 
     Raises:
-        UsageError: the version exists, or Keras runs another backend than TensorFlow.
+        UsageError: the version exists, an unknown setting, or Keras runs another backend than
+            TensorFlow.
         ProSegError: no run, or one that is untrained or damaged.
     """
-    return export_run(run, out, ExportConfig(**settings))
+    if settings.get("format", "saved_model") != "saved_model":
+        text = "`format` must be left out: `export_run` writes others."
+        raise UsageError(f"{text} Received: {settings['format']}")
+    return export_run(run, out, with_settings(ExportConfig(), settings))
 
 
 def export_run(run: str | Path, out: str | Path, config: ExportConfig) -> Path:

@@ -77,7 +77,7 @@ def _input(metadata: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
     channels = f"{given['channels']} channel(s){_listed(names.get('channels'))}"
     rows = {
         "image": f"{size}, {channels}, raw intensities, float32",
-        "scale": _scale(metadata["training"]["settings"]),
+        "scale": given["scale"],
         "scaling (inside the graph)": f"{scaling['mode']}: {details}",
         "typical intensities": f"{low} to {high}",
         "classes": f"{metadata['num_classes']}{_listed(names.get('structures'))}",
@@ -90,14 +90,6 @@ def _input(metadata: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
 
 def _listed(names: list[str] | None) -> str:
     return f", in order: {', '.join(names)}" if names else ""
-
-
-def _scale(settings: dict[str, Any]) -> str:
-    """What images are to be brought to before they are sent, as those of the training were."""
-    parts = [f"{settings['spacing']} mm per pixel"] if settings.get("spacing") else []
-    if settings.get("fit") == "resample":
-        parts.append(f"the longer side resampled to {settings['size']} pixels")
-    return "bring images to " + " and ".join(parts) if parts else "as it is"
 
 
 def _meaning(raters: list[str], data: dict[str, Any]) -> str:

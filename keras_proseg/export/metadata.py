@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_proseg.config import LEAST_CONCENTRATION, ExportConfig, IntensityConfig
+from keras_proseg.config import INTENSITY_USED, LEAST_CONCENTRATION, ExportConfig, IntensityConfig
 from keras_proseg.errors import ProSegError
 from keras_proseg.intensities import known_intensities
 from keras_proseg.pretrained import card_of
@@ -14,9 +14,6 @@ from keras_proseg.text_files import read_json, without_nan
 from keras_proseg.versions import versions
 
 SHIPPED_CARD = "SHIPPED_CARD.md"  # the name of a shipped model's own card among an export's files
-INTENSITY_FIELDS = {
-    "divide": ("scale",), "window": ("center", "width"), "zscore": ("mean", "std")
-}  # fmt: skip
 
 
 def describe(run: Run, model: Any, config: ExportConfig) -> dict[str, Any]:
@@ -41,6 +38,7 @@ def describe(run: Run, model: Any, config: ExportConfig) -> dict[str, Any]:
         "input": {
             "channels": settings.image_channels,
             **_size(config),
+            "scale": scale_of(run),
             "layout": "(batch, height, width, channels), float32, raw intensities",
             "intensity": intensity(run, settings.intensity),
         },
@@ -57,9 +55,21 @@ def _size(config: ExportConfig) -> dict[str, int | None]:
     return {name: getattr(config, name) if fixed else None for name in ("height", "width")}
 
 
+def scale_of(run: Run) -> str:
+    """What images are to be brought to before they are sent, as those of the training were."""
+    if card_of(run):
+        said = run.section("data").get("input", "as others were")
+        return f"{said}: see {SHIPPED_CARD}, Input"
+    settings = run.section("train")
+    parts = [f"{settings['spacing']} mm per pixel"] if settings.get("spacing") else []
+    if settings.get("fit") == "resample":
+        parts.append(f"the longer side resampled to {settings['size']} pixels")
+    return "bring images to " + " and ".join(parts) if parts else "as it is"
+
+
 def intensity(run: Run, settings: IntensityConfig) -> dict[str, Any]:
     """How the graph scales raw pixels, and the range of its training (older runs: it expects)."""
-    fields = {name: getattr(settings, name) for name in INTENSITY_FIELDS[settings.mode]}
+    fields = {name: getattr(settings, name) for name in INTENSITY_USED[settings.mode]}
     several = isinstance(settings.mean, tuple)  # channels, which are known together only
     known = None if several else known_intensities(run)
     seen = [known.low[0], known.high[1]] if known else expected_range(settings)

@@ -7,6 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from keras_proseg.data.records import LARGEST, USABLE
 from keras_proseg.export.answers import Answers
 from keras_proseg.export.graphs import concrete
 
@@ -77,7 +78,7 @@ def _checked(channels: int, image: tf.Tensor, *others: tf.Tensor) -> tf.Tensor:
         tf.debugging.Assert(whole, [f"image must have {channels} channels", tf.size(image), size]),
         tf.debugging.Assert(tf.reduce_all(size[1:3] > 0), ["image must have pixels", size]),
         tf.debugging.Assert(
-            tf.reduce_all(tf.math.is_finite(image)), ["image must be finite", size]
+            tf.reduce_all(tf.abs(image) < LARGEST), [f"image must be {USABLE}", size]
         ),
     ]
     for other in others:

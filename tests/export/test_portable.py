@@ -137,3 +137,14 @@ def test_the_pages_examples_work_as_pasted(runtime, models, monkeypatch):
         assert names["samples"].shape == (1, 8, 128, 100, 1)
     else:
         assert names["maps"]["probability"].shape == (1, 128, 128, 1)
+
+
+def test_litert_with_smaller_weights_is_smaller(tiny_model, tmp_path):
+    sizes = []
+    for precision in ("float32", "float16", "int8"):
+        config = ExportConfig(
+            format="litert", num_samples=1, precision=precision, height=32, width=32
+        )
+        write_litert(tmp_path, tiny_model, config)
+        sizes.append((tmp_path / "model.tflite").stat().st_size)
+    assert sizes[0] > sizes[1] > sizes[2]

@@ -1,14 +1,16 @@
 """What the signatures answer, against the model itself."""
 
 import json
+from types import SimpleNamespace
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from keras_proseg.config import ExportConfig
 from keras_proseg.distributions import standard_normal
-from keras_proseg.export import passes
+from keras_proseg.export import passes, saved_model
 from keras_proseg.export.answers import Answers
 from keras_proseg.export.preferences import Preferences
 from keras_proseg.model import ProSeg
@@ -97,6 +99,7 @@ def test_an_empty_batch_gives_an_empty_answer(served):
         ("sample", {"rater": [0], "seed": [0, 1]}, "as many as images"),
         ("sample_by_name", {"rater": ["Ann"], "seed": [0]}, "ann, bob, cy"),
         ("serving_default", {"image": np.full((1, 32, 32, 1), np.nan)}, "finite"),
+        ("serving_default", {"image": np.full((1, 32, 32, 1), -3.4e38)}, "below 1e"),
         ("serving_default", {"image": np.zeros((1, 0, 32, 1))}, "must have pixels"),
         ("serving_default", {"image": np.zeros((1, 32, 32, 3))}, "must have 1 channels"),
         ("serving_default", {"image": np.zeros((2, 32, 32, 4))}, "must have 1 channels"),
@@ -213,3 +216,15 @@ def test_each_draw_has_the_z_of_its_own_rater(images):
         own = answers.samples(image, tf.constant([rater]), seed)[0].numpy()
         chosen = ids[0].numpy() == rater
         np.testing.assert_allclose(samples[chosen], own[chosen], atol=1e-5)
+
+
+def test_the_server_is_warmed_up_with_images_of_the_size_given(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(saved_model, "make_signatures", lambda *_: {})
+    monkeypatch.setattr(saved_model, "write_warmup", lambda *given: asked.append(given[1:]))
+    monkeypatch.setattr(saved_model.tf.saved_model, "save", lambda *_: None)
+    (tmp_path / "m.json").write_text("{}")
+    model = SimpleNamespace(settings=SimpleNamespace(image_channels=2), raters=["ann"])
+    config = ExportConfig(height=16, width=24)
+    saved_model.write_saved_model(tmp_path, model, config, {"name": "x"}, tmp_path / "m.json")
+    assert asked == [("x", (16, 24, 2), ["ann"])]

@@ -162,3 +162,21 @@ def test_what_starts_the_server_is_written_once(exported, tmp_path):
 def test_every_signature_is_warmed_up(served, exported):
     assert set(warmup.requests((8, 8, 1), ["ann"])) == set(served)
     assert (exported / warmup.WARMUP).is_file()
+
+
+def test_settings_of_an_export_are_known_ones(tiny_run, tmp_path):
+    with pytest.raises(UsageError, match="`format` must be left out: `export_run` writes others"):
+        export_saved_model(tiny_run.path, tmp_path / "out", format="onnx")
+    with pytest.raises(UsageError, match="fields of `ExportConfig`. Received: heigth"):
+        export_saved_model(tiny_run.path, tmp_path / "out", heigth=3)
+    with pytest.raises(UsageError, match="`num_samples` must be left out of onnx.* Received: 4"):
+        ExportConfig(format="onnx", num_samples=4)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_server_is_of_this_machine_only_and_merges_calls(tmp_path):
+    (tmp_path / "proseg").mkdir()
+    write_serving_files(tmp_path / "proseg")
+    text = (tmp_path / "proseg" / "compose.yaml").read_text()
+    assert '- "127.0.0.1:8500:8500"\n      - "127.0.0.1:8501:8501"' in text
+    assert "--enable_batching=true" in text
