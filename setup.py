@@ -33,7 +33,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     author="The keras_proseg authors",
-    python_requires=">=3.11",
+    python_requires=">=3.11,<3.14",
     # `cli/` is installed under its own name, so that no module called `cli` reaches site-packages.
     packages=[*find_packages(include=["keras_proseg*"]), "keras_proseg_cli"],
     package_dir={"keras_proseg_cli": "cli"},
@@ -69,6 +69,8 @@ setup(
     },
     entry_points={"console_scripts": ["keras-proseg = keras_proseg_cli.main:main"]},
     classifiers=[
+        "Operating System :: MacOS",
+        "Operating System :: POSIX :: Linux",
         "Programming Language :: Python :: 3",
         "Programming Language :: Python :: 3.11",
         "Programming Language :: Python :: 3.12",

@@ -5,13 +5,21 @@ import signal
 import sys
 import warnings
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import click
 
 from keras_proseg import __version__
-from keras_proseg.config import NUM_SAMPLES, SCORED_SAMPLES, ExportConfig, NewRaterConfig
+from keras_proseg.config import (
+    NUM_SAMPLES,
+    SCORED_SAMPLES,
+    ExportConfig,
+    NewRaterConfig,
+    preset_configs,
+)
 from keras_proseg.errors import ProSegError
+from keras_proseg.files import check_new_folder
 
 from .data import data
 from .options import backend_option, config_options, export_options, given, new_rater_options
@@ -27,11 +35,11 @@ class Door(click.Group):
         """Runs the command."""
         warnings.showwarning = _one_line_warning
         _print_any_name()
-        # `docker stop` and schedulers send it: what is half-written is removed, as at Ctrl-C.
-        with suppress(ValueError):  # signals can be set in the main thread only
-            signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+        _end_at_signals()
         try:
             return super().invoke(ctx)
+        except KeyboardInterrupt:
+            _fail("Stopped by Ctrl-C", 128 + signal.SIGINT)
         except ProSegError as error:
             _fail(error, error.exit_code)
         except UnicodeEncodeError as error:  # a file's name that no text may hold
@@ -43,6 +51,16 @@ class Door(click.Group):
             raise
         except OSError as error:
             _fail(f"Files must be readable and writable. Received: {error}", 1)
+
+
+def _end_at_signals() -> None:
+    """What is half-written is removed, as at Ctrl-C, where a scheduler or a terminal ends us."""
+    for name in ("SIGTERM", "SIGHUP"):  # no SIGHUP on Windows
+        number = getattr(signal, name, None)
+        if number is None or signal.getsignal(number) == signal.SIG_IGN:  # as by nohup
+            continue
+        with suppress(ValueError):  # signals can be set in the main thread only
+            signal.signal(number, lambda number, _: sys.exit(128 + number))
 
 
 def _fail(message: Any, code: int) -> None:
@@ -92,6 +110,10 @@ def train(
         raise click.UsageError("Give either --data or --resume RUN.")
     if resume is not None and (settings or out):
         raise click.UsageError("--resume goes on with the run's own settings: give it alone.")
+    if resume is None:  # mistakes show before seconds of imports
+        preset_configs(**({"preset": "default"} | settings))
+        if out is not None:
+            check_new_folder(Path(out), "--out")
     start_backend(backend or (None if resume is None else backend_of(resume)))
     from keras_proseg import training
 

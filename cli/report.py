@@ -1,5 +1,6 @@
 """What a command prints at its end."""
 
+import math
 from typing import Any
 
 import click
@@ -36,7 +37,7 @@ def print_run(run: Any) -> None:
     title = "Validation patients (the best checkpoint was chosen on them)"
     print_table(with_nan(summary), title)
     size, split = run.train_config().batch_size, run.section("data")["split"]
-    epochs = summary["steps"] * size / split["train"]
+    epochs = summary["steps"] / math.ceil(split["train"] / size)
     more = "" if epochs >= FULL else f" Train fully with, for example, --epochs {FULL}."
     click.echo(f"Trained {summary['steps']} steps, {epochs:.1f} epochs.{more}")
     click.echo(f"Run: {run.path}")

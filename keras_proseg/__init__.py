@@ -4,7 +4,24 @@ Importing the package imports nothing heavy; each public name loads when first u
 """
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # what `__getattr__` gives, for who checks types
+    from keras_proseg.config import ExportConfig as ExportConfig
+    from keras_proseg.config import ModelConfig as ModelConfig
+    from keras_proseg.config import TrainConfig as TrainConfig
+    from keras_proseg.data.dataset import Dataset as Dataset
+    from keras_proseg.data.sources import load_dataset as load_dataset
+    from keras_proseg.errors import ProSegError as ProSegError
+    from keras_proseg.errors import UsageError as UsageError
+    from keras_proseg.evaluation import evaluate as evaluate
+    from keras_proseg.export import export_run as export_run
+    from keras_proseg.export import export_saved_model as export_saved_model
+    from keras_proseg.model import ProSeg as ProSeg
+    from keras_proseg.new_rater import add_rater as add_rater
+    from keras_proseg.pretrained import load as load
+    from keras_proseg.training import resume as resume
+    from keras_proseg.training import train as train
 
 __version__ = "0.1.0"
 
@@ -18,6 +35,7 @@ _NAMES = {
     "UsageError": "keras_proseg.errors",
     "add_rater": "keras_proseg.new_rater",
     "evaluate": "keras_proseg.evaluation",
+    "export_run": "keras_proseg.export",
     "export_saved_model": "keras_proseg.export",
     "load": "keras_proseg.pretrained",
     "load_dataset": "keras_proseg.data.sources",

@@ -82,7 +82,7 @@ def _terms_of_part(
     model: "ProSeg", batch: dict[str, Any], rows: Rows, keys: list[Any], training: bool
 ) -> obj.ElboTerms:
     choice_key, *draw_keys = keys
-    part = _encoded(model, batch, rows, choice_key, training)
+    part = _encoded(model, batch, rows, choice_key)
     count = model.settings.draws_per_step
     draws = [
         _terms_of_draw(model, part, tau_key, z_key, training)
@@ -101,11 +101,11 @@ def _terms_of_part(
     )
 
 
-def _encoded(model: "ProSeg", batch: dict[str, Any], rows: Rows, key: Any, training: bool) -> Part:
+def _encoded(model: "ProSeg", batch: dict[str, Any], rows: Rows, key: Any) -> Part:
     image = ops.convert_to_tensor(batch["image"])
     chosen, present = _choose(model, batch["annotated"], rows, key)
     own = chosen if model.settings.ambiguity_per_rater and not _all_raters(model) else None
-    features, heads = model.encode(image, training, own)
+    features, heads = model.encode(image, own)
     masks = ops.cast(_of_chosen(model, batch["masks"], chosen), "float32")
     # Whatever fills the place of a missing mask: 0 times nan would reach the gradient.
     masks = ops.where(present[:, :, None, None, None], masks, 0.0)

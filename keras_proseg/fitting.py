@@ -95,6 +95,11 @@ class Fitting(TrainStep):
         """
         if optimizer is None:
             optimizer = make_optimizer(trained_encoder=self.has_trained_encoder)
+        optimizer = keras.optimizers.get(optimizer)
+        scaled = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
+        # Keras does so by the model's own policy, which is float32 whatever that of its layers.
+        if self.backbone.dtype_policy.name == "mixed_float16" and not scaled:
+            optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
         super().compile(
             optimizer=optimizer,
             jit_compile=jit_compile,

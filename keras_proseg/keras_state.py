@@ -10,10 +10,11 @@ import numpy as np
 @contextmanager
 def random_seed(seed: int) -> Iterator[None]:
     """Weights made inside start as `seed` says; the caller's random numbers go on as they were."""
-    import keras
-
     before, before_numpy = random.getstate(), np.random.get_state()
-    keras.utils.set_random_seed(seed)
+    # Keras' own function would import TensorFlow, on any backend where it is installed; all that
+    # weights ask for is Python's generator.
+    random.seed(seed)
+    np.random.seed(seed)
     try:
         yield
     finally:

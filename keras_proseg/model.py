@@ -18,6 +18,7 @@ from keras import ops
 
 from keras_proseg.bound import elbo_terms
 from keras_proseg.config import ModelConfig, model_config, of_saved, plain_seed, to_dict
+from keras_proseg.errors import require
 from keras_proseg.fitting import Fitting
 from keras_proseg.graphs import Graphs
 from keras_proseg.imagenet import encoder_weights
@@ -72,6 +73,7 @@ class ProSeg(Fitting, keras.Model):
     sample = answers.sample
     predict_rater = answers.predict_rater
     uncertainty = answers.uncertainty
+    predict = answers.predict
     rater_moments = passes.rater_moments
     rater_index = preferences.rater_index
     known_intensities: Any = None  # `KnownIntensities` of a loaded run: answers warn of others
@@ -152,10 +154,13 @@ class ProSeg(Fitting, keras.Model):
         mean, _ = drawing.rater_moments(self, image)
         return ops.mean(mean, axis=1)
 
-    def encode(self, image: Any, training: bool = False, chosen: Any = None) -> tuple[Any, Any]:
+    def encode(self, image: Any, chosen: Any = None) -> tuple[Any, Any]:
         """Raw image to (features, heads of q(z|x) or of `chosen` raters), of the padded image."""
+        shape, channels = tuple(image.shape), self.settings.image_channels
+        good = len(shape) == 4 and shape[3] == channels  # else one channel is taken for several
+        require(good, "image", f"(B, H, W, {channels})", shape)
         x = pad_to_multiple(self.scaling(image), self.backbone.total_stride)
-        features, context = self.backbone(x, training=training)
+        features, context = self.backbone(x)
         return features, self.ambiguity(context, chosen)
 
     def decode(self, image: Any, features: Any, z: Any, tau: Any, training: bool = False) -> Any:

@@ -1,7 +1,6 @@
 """A new rater learnt from a few of their masks: only q(tau|r) is fitted, the network stays."""
 
-from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -10,11 +9,15 @@ from keras_proseg.config import (
     NewRaterConfig,
     TrainConfig,
     to_dict,
+    with_settings,
 )
 from keras_proseg.data.dataset import Dataset
-from keras_proseg.errors import UsageError
+from keras_proseg.errors import UsageError, require
 from keras_proseg.progress import counting_bar
 from keras_proseg.run_data import check_takes
+
+if TYPE_CHECKING:
+    from keras_proseg.model import ProSeg
 
 SHARED = ("scaling", "backbone", "ambiguity", "mask_decoder", "image_decoder")
 SELDOM = -20.0  # below the least bias of p(r|tau), which is not fitted: it never names them
@@ -27,7 +30,7 @@ def add_rater(
     masks: Any,
     config: NewRaterConfig | None = None,
     **settings: Any,
-) -> Any:
+) -> "ProSeg":
     """A model that draws as a new rater, too, learnt from a few of their masks.
 
     All networks stay as they are, and so do the other raters: what is learnt lies between the
@@ -47,7 +50,8 @@ def add_rater(
         A new `ProSeg` of R + 1 raters, the new one last, compiled for nothing yet.
 
     Raises:
-        UsageError: the name is taken, or z is drawn for each rater (`ambiguity_per_rater`).
+        UsageError: an unknown setting, the name is taken, or z is drawn for each rater
+            (`ambiguity_per_rater`).
         ProSegError: images or masks of another shape or kind than the model takes.
 
     Example:
@@ -57,9 +61,13 @@ def add_rater(
     model.sample(image, rater="me")
     ```
     """
-    config = replace(config or NewRaterConfig(), **settings)
+    config = with_settings(config or NewRaterConfig(), settings)
     _check_name(model, rater)
-    dataset = Dataset.from_arrays(images, np.asarray(masks)[:, None], raters=[rater])
+    images, masks = np.asarray(images), np.asarray(masks)
+    wanted = f"(N, H, W) or (N, H, W, K), of the images' N, H, W = {images.shape[:3]}"
+    good = masks.ndim in (3, 4) and masks.shape[:3] == images.shape[:3]
+    require(good, "masks", wanted, masks.shape)
+    dataset = Dataset.from_arrays(images, masks[:, None], raters=[rater])
     check_takes(model, dataset)
     if model.known_intensities is not None:
         model.known_intensities.warn_of(dataset.images, "`images`", 3)

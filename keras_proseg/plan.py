@@ -10,6 +10,7 @@ from typing import Any
 
 from keras_proseg.config import TrainConfig
 from keras_proseg.config.checks import check_least, check_types
+from keras_proseg.errors import UsageError
 
 CHECKPOINT_SECONDS = 45
 VALIDATION_SHARE = 0.05  # of the minutes, as long as no validation was timed
@@ -38,6 +39,9 @@ class Plan:
     def __post_init__(self) -> None:
         check_types(self)
         check_least(self, ("steps", "chunk"), 1)
+        if not (0 <= self.since < self.steps and 0 <= self.progress < 1):
+            text = "`since` and `progress` must be of a step before the last."
+            raise UsageError(f"{text} Received: {self.since}, {self.progress}")
 
     def progress_at(self, step: float) -> float:
         """Between 0 and 1, in proportion to the steps from `since` on."""

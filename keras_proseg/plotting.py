@@ -12,6 +12,7 @@ from keras_proseg.files import atomic_file
 
 PHANTOM = "SIMULATED pixels, real contours: not a result on LIDC CT"
 NUM_ROWS, NUM_OUTLINES = 4, 12
+NAMED, LONG = 10, 16  # raters, and signs of a name, in a legend
 # Captions, the power to show, and the largest value there can be of it: that of a standard
 # deviation of what lies between 0 and 1 is 1/2.
 MAPS = {
@@ -56,11 +57,14 @@ def plot_samples(model: Any, dataset: Dataset, path: str | Path) -> None:
             gray = cells[0].image
             first = Cell(str(dataset.case_ids[index])[-24:], gray)
             rows.append([first, Cell("annotations", gray, outlines), *cells])
-    draw_grid(rows, path, PHANTOM if dataset.image_kind == "phantom" else "")
+    title = PHANTOM if dataset.image_kind == "phantom" else ""
+    draw_grid(rows, path, title, dataset.raters)
 
 
-def draw_grid(rows: list[list[Cell]], path: str | Path, title: str) -> None:
-    """Draws rows of cells and saves a PNG."""
+def draw_grid(
+    rows: list[list[Cell]], path: str | Path, title: str, raters: Sequence[str] = ()
+) -> None:
+    """Draws rows of cells, above the names of `raters` in their colours, and saves a PNG."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -75,6 +79,8 @@ def draw_grid(rows: list[list[Cell]], path: str | Path, title: str) -> None:
             _draw_cell(axis, cell)
     if title:
         figure.suptitle(title, color="crimson", fontsize=11)
+    if raters:
+        _name_colours(figure, raters)
     with atomic_file(path) as temporary:
         figure.savefig(temporary, dpi=110)
 
@@ -129,6 +135,25 @@ def _draw_cell(axis: Any, cell: Cell) -> None:
         if min(mask.shape) > 1 and mask.any() and not mask.all():
             axis.contour(mask, [0.5], colors=[colour], linewidths=0.8)
     axis.set_title(cell.caption, fontsize=8, parse_math=False)  # names may hold a $
+
+
+def _name_colours(figure: Any, raters: Sequence[str]) -> None:
+    """Whose colour is which: of many, which are known by their order, some."""
+    from matplotlib.lines import Line2D
+
+    shown = np.unique(np.linspace(0, len(raters) - 1, min(NAMED, len(raters))).astype(int))
+    colours = rater_colours(len(raters))
+    lines = [Line2D([], [], color=colours[r], label=_short(raters[r])) for r in shown]
+    texts = figure.legend(
+        handles=lines, loc="outside lower center", ncols=len(lines), fontsize=8, frameon=False
+    ).get_texts()
+    for text in texts:
+        text.set_parse_math(False)  # names may hold a $
+
+
+def _short(name: str) -> str:
+    """One that begins with _ would be left out of a legend."""
+    return f" {name}" if len(name) <= LONG else f" {name[: LONG - 1]}…"
 
 
 def rater_colours(count: int) -> list[Any]:

@@ -8,17 +8,20 @@ import shutil
 import tempfile
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from keras_proseg.errors import UsageError
+from keras_proseg.errors import UsageError, require
 from keras_proseg.files import atomic_file, atomic_folder
 from keras_proseg.intensities import known_intensities
 from keras_proseg.run_cases import read_cases, unnamed, write_cases
 from keras_proseg.run_data import names_of
 from keras_proseg.runs import Run, read_model
 from keras_proseg.text_files import read_json, write_json
+
+if TYPE_CHECKING:
+    from keras_proseg.model import ProSeg
 
 FOLDER = Path(__file__).with_name("shipped")
 CARD = "README.md"
@@ -49,7 +52,7 @@ def card_of(run: Run) -> Path | None:
     return card if name in names() and card.is_file() else None
 
 
-def load(run: str | Path) -> Any:
+def load(run: str | Path) -> "ProSeg":
     """The best model of a run directory, the model in a `.keras` file, or a shipped model by name.
 
     A model of a run is compiled with the run's optimizer at its peak rates, so that `fit` goes on
@@ -60,8 +63,12 @@ def load(run: str | Path) -> Any:
     Raises:
         ProSegError: neither a run nor a name, or its model is damaged.
     """
-    if Path(run).suffix == ".keras" and Path(run).is_file():
-        return read_model(Path(run))
+    path = Path(run)
+    if path.suffix in (".keras", ".h5") and not path.is_dir():
+        good = path.is_file() and path.suffix == ".keras"
+        received = "weights alone, for `model.load_weights`" if path.is_file() else "none there"
+        require(good, str(path), "an existing .keras file", received)
+        return read_model(path)
     found = find_run(run)
     model = _with_known_intensities(found)
     if model.compiled:
@@ -71,7 +78,7 @@ def load(run: str | Path) -> Any:
     return model
 
 
-def load_shipped(name: str) -> Any:
+def load_shipped(name: str) -> "ProSeg":
     """The shipped model `name`.
 
     Raises:

@@ -43,7 +43,7 @@ class Run(RunConfig):
             UsageError: `out` is a file or not empty.
         """
         stamp = time.strftime("%Y%m%d-%H%M%S")
-        path = Path(out) if out else Path("runs") / f"{stamp}-{Path(source).stem}"
+        path = Path(out) if out else Path("runs") / f"{stamp}-{Path(source).resolve().stem}"
         check_new_folder(path, "--out")
         is_new = not path.exists()
         try:
@@ -127,7 +127,7 @@ class Run(RunConfig):
             if any(not row.keys() >= OF_HISTORY for row in rows):
                 raise ValueError(f"a row without {', '.join(sorted(OF_HISTORY))}")
             rows = [row | {"step": int(row["step"])} for row in rows]
-        except (TypeError, ValueError, csv.Error) as error:
+        except (TypeError, ValueError, OverflowError, csv.Error) as error:
             text = f"{file} must hold the numbers of every checkpoint. Received: {error}"
             raise ProSegError(text) from error
         return rows

@@ -76,12 +76,13 @@ def train(
     sides = set(() if dataset.split is None else dataset.split.tolist())
     for side in ("train", "val"):
         require(side in sides, dataset.source, "of cases in train and in val", f"none in {side}")
-    run = Run.create(out, dataset.source)
     model_config = fit_config(model_config, dataset, train_config)
+    facts, cases = facts_of(data, dataset), case_rows(dataset)
+    facts["intensities"] = intensities_of(dataset, model_config.intensity)
+    # After what takes long, so that of two of one name that begin together one is refused.
+    run = Run.create(out, dataset.source)
     try:
-        facts = facts_of(data, dataset)
-        facts["intensities"] = intensities_of(dataset, model_config.intensity)
-        write_cases(run.path, case_rows(dataset))
+        write_cases(run.path, cases)
         run.write_config(model_config, train_config, facts)
         log(f"Run: {run.path}; if it is stopped, --resume {run.path} goes on.")
         announce(dataset, facts, log)

@@ -180,3 +180,18 @@ def test_names_of_raters_are_no_markup(capsys):
     )
     text = capsys.readouterr().out
     assert all(name in text for name in names)
+
+
+@pytest.mark.parametrize("steps", [8, 10_000])
+def test_a_training_tells_its_epochs(tiny_run, tmp_path, capsys, steps):
+    copy = Run(shutil.copytree(tiny_run.path, tmp_path / "run"))
+    summary = read_json(copy.path / "metrics.json")
+    write_json(copy.path / "metrics.json", summary | {"steps": steps})
+    print_run(copy)
+    assert f"Trained {steps} steps, {steps / 5:.1f} epochs." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("images", ["phantom", "given"])
+def test_scores_on_simulated_pixels_are_told_as_such(images, capsys):
+    print_table({"num_cases": 1, "num_patients": 1, "num_samples": 2, "images": images}, "")
+    assert ("Pixels are SIMULATED" in capsys.readouterr().out) == (images == "phantom")

@@ -6,11 +6,13 @@ import signal
 import subprocess
 import sys
 import warnings
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import source_files as files
-from keras_proseg_cli.main import MOST_FINDINGS
+from keras_proseg_cli.main import MOST_FINDINGS, _end_at_signals, main
+from keras_proseg_cli.start import silent_descriptor
 from test_cli import run
 
 from keras_proseg.data import sources
@@ -122,3 +124,64 @@ def test_a_signal_among_the_imports_ends_the_command(name, tmp_path):
         command, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout, done.stderr) == (128 + signal.Signals[name], "", "")
+
+
+def test_ctrl_c_is_one_line_and_a_code_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "read_dataset", Mock(side_effect=KeyboardInterrupt))
+    done = run("data", "prepare", "a.npz", "--out", tmp_path / "out")
+    assert done.exit_code == 130
+    assert done.output.splitlines() == ["Error: Stopped by Ctrl-C"]
+
+
+def test_signals_end_a_command_unless_they_are_ignored():
+    """As a scheduler sends them, or a terminal that is closed; `nohup` has the latter ignored."""
+    names = (signal.SIGTERM, signal.SIGHUP)
+    before = [signal.getsignal(number) for number in names]
+    try:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        _end_at_signals()
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        _end_at_signals()
+        for number in names:
+            with pytest.raises(SystemExit) as ended:
+                os.kill(os.getpid(), number)
+                signal.sigtimedwait([], 1)
+            assert ended.value.code == 128 + number
+    finally:
+        for number, handler in zip(names, before, strict=True):
+            signal.signal(number, handler)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (["--learning-rate", "nan"], "`learning_rate` must be above 0"),
+        (["--width", "0"], "`width` must be"),
+        (["--out", "{used}"], "`--out` must be a new or empty folder"),
+    ],
+)
+def test_mistakes_show_before_the_backend_starts(given, words, tmp_path, monkeypatch):
+    monkeypatch.setattr("keras_proseg_cli.main.start_backend", Mock(side_effect=AssertionError))
+    (tmp_path / "used").mkdir()
+    (tmp_path / "used" / "file").touch()
+    given = [part.format(used=tmp_path / "used") for part in given]
+    done = run("train", "--data", "a.npz", *given)
+    assert done.exit_code == 2
+    assert words in done.output
+
+
+def test_help_names_no_value_that_cannot_be_typed():
+    for group in (main, main.commands["data"]):
+        for command in group.commands.values():
+            for option in command.params:
+                assert "None" not in (getattr(option, "help", None) or ""), option.name
+
+
+def test_a_descriptor_is_silent_for_a_while_only(tmp_path):
+    """Else no error of a command would be seen any more once the backend is awake."""
+    with (tmp_path / "a").open("wb", 0) as file:
+        with silent_descriptor(file.fileno()):
+            os.write(file.fileno(), b"lost")
+        os.write(file.fileno(), b"kept")
+    assert (tmp_path / "a").read_bytes() == b"kept"

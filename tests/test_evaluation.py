@@ -3,6 +3,7 @@
 import csv
 import shutil
 import warnings
+from dataclasses import replace
 from unittest.mock import Mock
 
 import numpy as np
@@ -12,7 +13,10 @@ from PIL import Image
 from tiny_data import tiny_arrays
 
 from keras_proseg import Dataset, ProSegError, UsageError, evaluate, memory
-from keras_proseg.config import DataConfig, NewRaterConfig
+from keras_proseg.config import (
+    DataConfig,
+    NewRaterConfig,
+)
 from keras_proseg.data.preparing import write_prepared
 from keras_proseg.data.sources import read_dataset
 from keras_proseg.evaluation import evaluate_run
@@ -230,3 +234,25 @@ def test_prepared_data_of_another_scale_are_told_what_to_be_prepared_with(tiny_r
     )
     with pytest.raises(UsageError, match=r"x must be prepared with --fit pad, as the run's data"):
         evaluate_run(run.path, str(tmp_path / "x"))
+
+
+def test_data_of_other_classes_do_not_fit_the_run(tiny_model, arrays):
+    masks = np.stack([arrays["masks"]] * 2, axis=-1)
+    dataset = Dataset.from_arrays(arrays["images"], masks, raters=["ann", "bob", "cy"])
+    with pytest.raises(ValueError, match=r"\(channels, classes\) = \(1, 1\).* Received: \(1, 2\)"):
+        evaluate(tiny_model, dataset, 2)
+
+
+@pytest.mark.filterwarnings("ignore:Raters that the model does not know")
+def test_data_of_raters_nobody_knows_are_scored_without_dice_rater(tiny_model):
+    dataset = Dataset.from_arrays(**tiny_arrays(3), raters=["x", "y", "z"])
+    summary, _ = evaluate(tiny_model, dataset, 2, progress=False)
+    assert "dice_rater" not in summary
+    assert np.isfinite(summary["ged"])
+
+
+def test_scores_say_what_the_images_were(tiny_model):
+    dataset = Dataset.from_arrays(**tiny_arrays(2), raters=["ann", "bob", "cy"])
+    for kind in ("given", "phantom"):
+        found, _ = evaluate(tiny_model, replace(dataset, image_kind=kind), 1, progress=False)
+        assert found["images"] == kind

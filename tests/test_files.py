@@ -6,6 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from keras_proseg import (
+    files,
+)
 from keras_proseg.data.preparing import check_target
 from keras_proseg.errors import ProSegError, UsageError
 from keras_proseg.files import atomic_file, atomic_folder, check_folder, check_new_folder
@@ -155,3 +158,16 @@ def test_a_place_that_cannot_be_written_is_told_before_the_work(tmp_path):
     with pytest.raises(ProSegError, match="Cannot write /proc/below/x.h5: "):
         check_target(Path("/proc/below/x.h5"), 1)
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    synced, sync = [], os.fsync
+
+    def noted(handle):
+        synced.append((tmp_path / "a").exists())
+        sync(handle)
+
+    monkeypatch.setattr(files.os, "fsync", noted)
+    with files.atomic_file(tmp_path / "a") as temporary:
+        temporary.write_text("whole")
+    assert synced == [False]

@@ -1,4 +1,5 @@
 import shutil
+from types import SimpleNamespace
 
 import nibabel
 import numpy as np
@@ -10,6 +11,7 @@ from keras_proseg.data.formats.image_file import read_image
 from keras_proseg.data.places import resize
 from keras_proseg.errors import ProSegError, UsageError
 from keras_proseg.outputs.sample_file import sample_file
+from keras_proseg.outputs.sample_writing import sample_labels, write_kind
 from keras_proseg.runs import Run
 from keras_proseg.text_files import read_json, write_json
 
@@ -74,9 +76,7 @@ def test_an_image_is_seen_at_the_spacing_of_the_training(coarse_run, tiny_model,
 def test_an_image_that_its_unit_makes_huge_is_refused(coarse_run, tmp_path, monkeypatch):
     monkeypatch.setattr("keras_proseg.data.fit.MOST_PIXELS", 100)
     nibabel.save(nibabel.Nifti1Image(IMAGE, np.diag([0.7, 0.7, 2, 1])), tmp_path / "ct.nii")
-    text = (
-        r"ct.nii: images must be of at most 100 .* 1.4 mm \(look at its .*10x15"
-    )
+    text = r"ct.nii: images must be of at most 100 .* 1.4 mm \(look at its .*10x15"
     with pytest.raises(ProSegError, match=text):
         sample_file(coarse_run, tmp_path / "ct.nii", tmp_path / "out")
     nibabel.save(nibabel.Nifti1Image(IMAGE, np.diag([1.4, 1.4, 2, 1])), tmp_path / "as-it-is.nii")
@@ -141,7 +141,7 @@ def test_what_is_wrong_with_any_slice_shows_before_one_is_drawn(tiny_run, tmp_pa
     for value in (np.nan, -1.8e308 / 1.01):  # finite, but not in float32
         images[4, 3, 3] = value
         np.save(tmp_path / "six.npy", images)
-        text = r"six.npy: images must be finite in float32. Received: .*1 image\(s\), first \[4\]"
+        text = r"six.npy: images must be finite and below 1e.15. Received: .* in 1 .* first \[4\]"
         with pytest.raises(ProSegError, match=text):
             sample_file(tiny_run.path, tmp_path / "six.npy", tmp_path / "out", None, 1)
 
@@ -163,3 +163,19 @@ def test_another_file_named_as_a_picture_is_told_as_such(tmp_path):
     (tmp_path / "a.png").write_text("no picture, but long enough to hold a header of one")
     with pytest.raises(ProSegError, match="must be a whole .png file. Received: another kind"):
         read_image(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("kind", [".png", ".nii"])
+def test_each_structure_is_in_a_file_of_its_own(kind, tmp_path):
+    values = np.zeros((1, 2, 4, 5, 2), np.float32)
+    for s, k in np.ndindex(2, 2):
+        values[0, s, 2 * s + k, :, k] = 1  # a row for each
+    np.save(tmp_path / "masks.npy", values)
+    geometry = SimpleNamespace(affine=np.eye(4), codes=(2, 0), unit="mm")
+    source = SimpleNamespace(kind=kind, pixels=geometry, flat=True)
+    write_kind(tmp_path, "masks", values, source, sample_labels(values, ["core", "rim"]))
+    names = ["sample001_core", "sample001_rim", "sample002_core", "sample002_rim"]
+    for row, name in enumerate(names):
+        file = tmp_path / f"masks_{name}{kind}"
+        found = np.asarray(Image.open(file)) if kind == ".png" else nibabel.load(file).get_fdata()
+        assert found.any(axis=1).tolist() == [k == row for k in range(4)], name

@@ -1,20 +1,25 @@
 """A new rater, learnt from a few of their masks."""
 
 import json
+import shutil
+from types import SimpleNamespace
 
 import keras
 import numpy as np
 import pytest
+from keras import ops
 from test_cli import run
 from tiny_data import tiny_arrays
 from tiny_model import batch, tiny
 
 from keras_proseg import ProSegError, UsageError, add_rater, load
+from keras_proseg.config import NewRaterConfig
 from keras_proseg.data import pipeline
 from keras_proseg.new_rater import SHARED, _alone
 from keras_proseg.run_rater import add_rater_to_run
 from keras_proseg.runs import Run
 from keras_proseg.sampling.preferences import draw_preferences
+from keras_proseg.text_files import read_json, write_json
 from keras_proseg.training import resume
 
 numpy = keras.ops.convert_to_numpy
@@ -75,7 +80,7 @@ def test_what_cannot_be_learnt_is_refused():
         add_rater(tiny(ambiguity_per_rater=True), "dan", images, masks)
     with pytest.raises(UsageError, match="`steps` must be at least 1. Received: 0"):
         add_rater(model, "dan", images, masks, steps=0)
-    with pytest.raises(ProSegError, match=r"masks must be of the images' size"):
+    with pytest.raises(ProSegError, match=r"masks must be .* N, H, W = \(4, 32, 32\)"):
         add_rater(model, "dan", images, masks[:, :16])
     with pytest.raises(ProSegError, match=r"\(channels, classes\) = \(1, 1\)"):
         add_rater(model, "dan", np.repeat(images, 3, axis=-1), masks)
@@ -92,6 +97,7 @@ def source(tmp_path_factory):
     return path
 
 
+@pytest.mark.filterwarnings("ignore:.*learnt from")
 def test_add_rater_command(tiny_run, source, tmp_path):
     out, command = tmp_path / "run", ("add-rater", tiny_run.path, "--data", source)
     done = run(*command, "--rater", "dan", "--out", out, "--steps", 2, "--batch-size", 2)
@@ -178,3 +184,54 @@ def test_nobody_draws_as_the_new_rater_by_the_prior():
     new = add_rater(model, "dan", image["image"], masks, steps=1, batch_size=2)
     ids, _ = draw_preferences(new, None, 1, 4000, 0)
     assert set(np.unique(ids)) <= {0, 1, 2}
+
+
+def test_shapes_and_settings_are_told_in_the_words_of_who_gave_them():
+    model, images = tiny(), batch(4)["image"]
+    text = (
+        r"\(N, H, W\) or \(N, H, W, K\), of the images' N, H, W = \(4, 32, 32\). Received: \(4, 1,"
+    )
+    with pytest.raises(ProSegError, match=text):
+        add_rater(model, "dan", images, np.zeros((4, 1, 32, 32, 1), "uint8"))
+    with pytest.raises(UsageError, match="fields of `NewRaterConfig`. Received: stps"):
+        add_rater(model, "dan", images, np.zeros((4, 32, 32), "uint8"), stps=5)
+
+
+def test_options_of_add_rater_are_heeded(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        "keras_proseg.run_rater.add_rater_to_run",
+        lambda *given: asked.append(given) or SimpleNamespace(path="new"),
+    )
+    options = ("--steps", 7, "--learning-rate", 0.5, "--no-augment", "--seed", 3)
+    done = run("add-rater", "r", "--data", "d", "--rater", "x", "--out", "o", *options)
+    assert done.exit_code == 0, done.output
+    assert asked[0][:4] == ("r", "d", "x", "o")
+    assert asked[0][4] == NewRaterConfig(steps=7, learning_rate=0.5, augment=False, seed=3)
+
+
+def test_only_the_manner_is_learnt_from_the_middle_of_all_others():
+    model = tiny()
+    model.preference.set_weights([np.arange(18.0).reshape(3, 6)])
+    alone = _alone(model, ("dan",), 0)
+    assert [w.path.split("/")[-1] for w in alone.trainable_variables] == ["concentration"]
+    started = ops.convert_to_numpy(alone.preference.concentration)
+    np.testing.assert_allclose(started, [np.arange(6.0) + 6])
+
+
+def test_what_a_run_says_of_two_added_raters(tiny_run, tmp_path):
+    config = NewRaterConfig(steps=1, batch_size=2)
+    run_, before = (
+        Run(shutil.copytree(tiny_run.path, tmp_path / "run")),
+        read_json(tiny_run.config_file),
+    )
+    before["data"]["rater_order"] = before["train"]["rater_order"] = "area"
+    write_json(run_.config_file, before)
+    np.savez(tmp_path / "new.npz", **tiny_arrays(3, raters=2), rater_ids=["dan", "eve"])
+    for name in ("dan", "eve"):
+        run_ = add_rater_to_run(run_.path, str(tmp_path / "new.npz"), name, tmp_path / name, config)
+    data = run_.section("data")
+    assert [one["rater"] for one in data["added"]] == ["dan", "eve"]
+    assert "fingerprint" not in data
+    assert run_.rater_order == "given"  # ranks would be given to the named ones as well
+    assert data["origin"]["rater_order"] == "area"

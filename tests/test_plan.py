@@ -2,9 +2,12 @@
 
 import itertools
 import math
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
+from keras_proseg import timing
 from keras_proseg.config import TrainConfig
 from keras_proseg.errors import ProSegError
 from keras_proseg.plan import CHECKPOINT_SECONDS, Plan, first_plan, step_limit
@@ -106,3 +109,24 @@ def test_minutes_that_are_spent_before_the_plan_count():
     config = TrainConfig(minutes=10)
     whole, late = (first_plan(config, None, 1000, 0.5, 0, spent).steps for spent in (0, 30))
     assert whole - late == 60
+
+
+def test_the_pace_is_the_median_of_the_steps_after_the_first_third(monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: clock[0])
+
+    def fit(count, timer):
+        timer.set_model(SimpleNamespace(sync_state=lambda: None, steps_done=0))
+        timer.on_train_begin()
+        for step in range(count):
+            clock[0] += step
+            timer.on_train_batch_end(step)
+
+    assert timing.seconds_per_step(fit) == np.median(range(13, timing.TIMED_STEPS))
+
+
+def test_a_plan_has_a_step_however_slow_the_machine():
+    config = TrainConfig(minutes=1)
+    assert first_plan(config, None, 100, 90.0, 0, 0.0) == Plan(steps=1, chunk=1)
+    assert first_plan(config, None, 100, 1.0, 40, 300.0).steps == 41
+    assert first_plan(config, None, 100, 1.0, 0, 0.0).steps == 57  # 3 s are for validation

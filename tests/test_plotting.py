@@ -1,14 +1,24 @@
 """Pictures show what they say: the samples given, every structure, maps on one scale."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 from tiny_data import tiny_arrays
 from tiny_model import tiny
 
 from keras_proseg import Dataset, plotting
 from keras_proseg.outputs.sample_file import sample_file
-from keras_proseg.plotting import Cell, draw_grid, image_cells, plot_samples
+from keras_proseg.plotting import (
+    Cell,
+    _name_colours,
+    draw_grid,
+    image_cells,
+    plot_samples,
+    rater_colours,
+)
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +30,7 @@ def model():
 def grids(monkeypatch):
     """The rows of every grid that is drawn."""
     drawn = []
-    monkeypatch.setattr(plotting, "draw_grid", lambda rows, path, title: drawn.append(rows))
+    monkeypatch.setattr(plotting, "draw_grid", lambda rows, *_: drawn.append(rows))
     return drawn
 
 
@@ -99,3 +109,65 @@ def test_a_map_of_little_is_drawn_dark(tmp_path):
         brightest[name] = int(middle.max())
     assert brightest["map"] < 20
     assert brightest["gray"] == 255
+
+
+def test_the_colours_of_raters_are_named():
+    for count, names in ((3, ["_ann", "bob$", "c" * 40]), (30, [f"r{k}" for k in range(30)])):
+        figure = Figure()
+        _name_colours(figure, names)
+        (legend,) = figure.legends
+        shown = [text.get_text().strip() for text in legend.get_texts()]
+        assert shown == (["_ann", "bob$", "c" * 15 + "…"] if count == 3 else
+                         [f"r{k}" for k in (0, 3, 6, 9, 12, 16, 19, 22, 25, 29)])  # fmt: skip
+        colours = rater_colours(count)
+        for name, line in zip(shown, legend.get_lines(), strict=True):
+            if count == 30:
+                assert line.get_color() == colours[names.index(name)]
+
+
+@pytest.mark.parametrize("kind", ["phantom", "given"])
+def test_a_picture_of_simulated_pixels_says_so(kind, monkeypatch, tmp_path):
+    titles = []
+    monkeypatch.setattr(plotting, "draw_grid", lambda rows, path, title, *_: titles.append(title))
+    monkeypatch.setattr(plotting, "image_cells", lambda *_: [[plotting.Cell("", np.eye(4))]])
+    dataset = replace(Dataset.from_arrays(**tiny_arrays(4)), image_kind=kind)
+    plotting.plot_samples(None, dataset, tmp_path / "a.png")
+    assert ("SIMULATED" in titles[0]) == (kind == "phantom")
+
+
+def test_a_title_is_drawn_above_the_grid(tmp_path):
+    for title in ("", plotting.PHANTOM):
+        plotting.draw_grid([[plotting.Cell("a", np.eye(4))]], tmp_path / "a.png", title)
+        with Image.open(tmp_path / "a.png") as picture:
+            red, green, _ = np.moveaxis(np.asarray(picture.convert("RGB")).astype(int), 2, 0)
+        assert (red - green > 150).any() == bool(title)
+
+
+def test_names_are_no_formulas(tmp_path):
+    plotting.draw_grid([[plotting.Cell("$a_{$", np.eye(4))]], tmp_path / "a.png", "")
+
+
+def test_there_is_a_picture_of_empty_masks_and_of_many_structures(model_of_five, tmp_path):
+    arrays = tiny_arrays(4)
+    masks = np.zeros((4, 3, 32, 32, 5), "uint8")
+    dataset = Dataset.from_arrays(arrays["images"], masks)
+    plotting.plot_samples(model_of_five, dataset, tmp_path / "a.png")
+    assert (tmp_path / "a.png").is_file()
+
+
+@pytest.fixture
+def model_of_five():
+    return tiny(num_classes=5, views=1, mean_samples=1)
+
+
+def test_a_rater_has_one_colour_everywhere(monkeypatch, tmp_path):
+    drawn = []
+    monkeypatch.setattr(plotting, "draw_grid", lambda rows, *_: drawn.append(rows))
+    annotated = np.ones((4, 3), bool)
+    annotated[:, 0] = False
+    dataset = Dataset.from_arrays(**tiny_arrays(4), annotated=annotated)
+    plotting.plot_samples(tiny(views=1), dataset, tmp_path / "a.png")
+    colours = plotting.rater_colours(3)
+    _, annotations, predicted, *_ = drawn[0][0]
+    assert [colour for _, colour in annotations.outlines] == colours[1:]
+    assert [colour for _, colour in predicted.outlines] == colours

@@ -97,3 +97,11 @@ def test_bad_names_and_folders(shipped, tiny_run):
         ProSeg.from_pretrained("lungs")
     with pytest.raises(UsageError, match="new folder"):
         pretrained.ship(tiny_run.path, shipped)
+
+
+def test_files_that_hold_no_model_are_told(tiny_model, tmp_path):
+    with pytest.raises(ProSegError, match=r"an existing .keras file. Received: none there"):
+        load(tmp_path / "gone.keras")
+    tiny_model.save_weights(tmp_path / "own.weights.h5")
+    with pytest.raises(ProSegError, match=r"Received: weights alone, for `model.load_weights`"):
+        load(tmp_path / "own.weights.h5")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from keras_proseg_cli.start import backend_of
+from test_cli import run
 from tiny_data import TINY, tiny_arrays
 
 from keras_proseg import ProSegError, UsageError, load, load_dataset, memory
@@ -52,6 +53,7 @@ def test_directories_that_are_no_runs(tmp_path, tiny_run):
     [
         (["step,loss", "8,0.5"], "a row without cpu_seconds, loss, seconds, step, val_"),
         (["step,loss", "8"], "float"),
+        (["step,loss,val_ged,val_dice_rater,seconds,cpu_seconds", "inf,1,1,1,1,1"], "infinity"),
         (["step,loss", "8,x"], "could not convert string to float: 'x'"),
         (["step,loss", "8,1,2"], "float"),
         (["step,loss", "8," + "1" * 200_000], "field larger than field limit"),
@@ -194,3 +196,32 @@ def test_a_folder_of_dicom_files_is_found_from_any_other(tiny_npz, tmp_path, mon
     monkeypatch.setattr("keras_proseg.training._dataset", lambda *_: dataset)
     run = train("lidc", "run", lambda line: None, dicom="scans", steps=1, **TINY)
     assert run.config["train"]["dicom"] == str(tmp_path / "scans")
+
+
+def test_the_command_resumes_on_the_backend_that_the_run_was_begun_on(
+    tiny_run, tmp_path, monkeypatch
+):
+    path = shutil.copytree(tiny_run.path, tmp_path / "run")
+    config = read_json(path / "config.json")
+    config["versions"]["backend"] = "jax"
+    write_json(path / "config.json", config)
+    monkeypatch.delenv("KERAS_BACKEND", raising=False)
+    done = run("train", "--resume", path)
+    assert done.exit_code == 2
+    assert "before Keras starts tensorflow. Received: jax" in done.output
+
+
+def test_data_named_from_here_are_found_from_any_other_folder(tiny_npz, tmp_path, monkeypatch):
+    monkeypatch.setattr("keras_proseg.training._trained", lambda run, *_: run)
+    monkeypatch.chdir(tiny_npz.parent)
+    made = train(tiny_npz.name, tmp_path / "run", lambda line: None, steps=1)
+    assert made.source == str(tiny_npz.resolve())
+
+
+def test_a_run_has_a_dated_folder_by_default(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("keras_proseg.runs.time.strftime", lambda _: "20260102-030405")
+    made = Run.create(None, "/data/scans.v2.npz")
+    assert str(made.path) == "runs/20260102-030405-scans.v2"
+    with pytest.raises(ValueError, match="expected a writable place. Received: File exists"):
+        Run.create(None, "/data/scans.v2.npz")

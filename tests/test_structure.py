@@ -22,6 +22,7 @@ ROOMS = {
     "export/moments.py", "export/onnx.py", "export/passes.py", "export/portable.py",
     "export/preferences.py", "export/saved_model.py", "export/signatures.py", "export/warmup.py",
 }  # fmt: skip
+TYPES = {"TYPE_CHECKING"}  # names of types alone are no imports
 # What a room may import of the package beside itself: so no arrow goes round.
 WALLS = {
     "config": {"errors"},
@@ -31,6 +32,17 @@ WALLS = {
     "layers": {"config", "distributions", "errors", "runtime"},
     "trainers": {"errors", "runtime"},
     "data": {"config", "errors", "extras", "files", "progress"},
+    "sampling": {
+        "config",
+        "data",
+        "distributions",
+        "errors",
+        "graphs",
+        "layers",
+        "memory",
+        "runtime",
+    },
+    "audit": {"data", "errors", "extras", "files", "metrics", "plotting", "progress", "text_files"},
 }
 
 
@@ -48,8 +60,12 @@ def imported(path):
 
 def neighbours(path):
     """Rooms and files of the package that `path` imports, of its own room too."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    found, tree = set(), ast.parse(path.read_text())
+    types = [n for n in ast.walk(tree) if isinstance(n, ast.If) and _name(n.test) in TYPES]
+    aside = {id(inner) for node in types for inner in ast.walk(node)}
+    for node in ast.walk(tree):
+        if id(node) in aside:
+            continue
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -133,3 +149,11 @@ def test_importing_the_package_imports_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
+
+
+def test_names_are_of_the_types_they_are_said_to_be():
+    """What `__getattr__` gives is `Any` to who checks types, but for imports made for them."""
+    tree = ast.parse((PACKAGE / "__init__.py").read_text())
+    (block,) = [node for node in tree.body if isinstance(node, ast.If)]
+    named = {alias.asname: node.module for node in block.body for alias in node.names}
+    assert named == keras_proseg._NAMES

@@ -3,6 +3,7 @@ import itertools
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -10,30 +11,51 @@ import sys
 import time
 from contextlib import nullcontext
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
+import keras
 import numpy as np
 import pytest
 from tiny_data import TINY, tiny_arrays
 
-from keras_proseg import Dataset, ProSegError, UsageError, evaluate, load, session
-from keras_proseg.config import ModelConfig, TrainConfig, to_dict
+from keras_proseg import (
+    Dataset,
+    ProSeg,
+    ProSegError,
+    UsageError,
+    evaluate,
+    load,
+    session,
+    training,
+)
+from keras_proseg.config import (
+    IntensityConfig,
+    ModelConfig,
+    TrainConfig,
+    to_dict,
+)
 from keras_proseg.data.findings import DataError
 from keras_proseg.data.pipeline import BatchReader
 from keras_proseg.data.sources import load_dataset
+from keras_proseg.keras_state import random_seed
 from keras_proseg.layers.intensity import IntensityScaling
+from keras_proseg.run_facts import announce, facts_of
 from keras_proseg.runs import Run
 from keras_proseg.session import Session
 from keras_proseg.timing import seconds_per_step
 from keras_proseg.training import fit_config, resume, train
 
+ROOT = Path(__file__).parents[1]
+
 
 def test_a_run_holds_what_it_promises(tiny_run):
     names = {p.name for p in tiny_run.path.iterdir()}
+    table = (ROOT / "README.md").read_text().partition("| file of a run |")[2].partition("\n\n")[0]
     assert names == {
-        "config.json", "plan.json", "history.csv", "best.keras", "last.keras", "metrics.json",
-        "cases.csv", "samples.png",
-    }  # fmt: skip
+        name for line in table.splitlines() for name in re.findall(r"`(\w+\.\w+)`", line)
+    }
+    assert len(names) == 9
     metrics = json.loads((tiny_run.path / "metrics.json").read_text())
     assert metrics["split"] == "val"
     assert {"ged", "ged_ci", "dice_rater/ann", "num_samples", "images", "cpu_seconds"} <= set(
@@ -337,3 +359,80 @@ def test_a_data_set_from_python_is_checked_as_a_file_is(change, words, tmp_path)
     with pytest.raises(DataError, match=words):
         train(dataset, tmp_path / "run", log=lambda line: None, **TINY)
     assert not (tmp_path / "run").exists()
+
+
+def test_of_two_trainings_of_one_name_one_is_refused(arrays, tmp_path, monkeypatch):
+    """What the other writes while this one still looks at its data."""
+    facts = training.facts_of
+
+    def slowly(*given):
+        (tmp_path / "run").mkdir()
+        (tmp_path / "run" / "config.json").write_text("{}")
+        return facts(*given)
+
+    monkeypatch.setattr(training, "facts_of", slowly)
+    split = ["train"] * 12 + ["val"] * 12
+    with pytest.raises(UsageError, match="`--out` must be a new or empty folder"):
+        train(Dataset.from_arrays(**arrays, split=split), tmp_path / "run", steps=1)
+    assert (tmp_path / "run" / "config.json").read_text() == "{}"
+    assert len(list((tmp_path / "run").iterdir())) == 1
+
+
+def test_weights_start_as_keras_own_seed_has_them():
+    with random_seed(7):
+        ours = ProSeg(raters=["a"], width=4, depth=3).get_weights()
+    state = random.getstate(), np.random.get_state()
+    keras.utils.set_random_seed(7)
+    theirs = ProSeg(raters=["a"], width=4, depth=3).get_weights()
+    random.setstate(state[0])
+    np.random.set_state(state[1])
+    assert all(map(np.array_equal, ours, theirs))
+    assert any(weight.std() > 0 for weight in ours)
+
+
+def test_a_checkpoint_is_scored_on_cases_from_all_of_val(monkeypatch):
+    asked, scores = [], {"ged": 0.5, "dice_match": 0.6, "dice_rater": 0.7}
+
+    def note(model, cases, count, **options):
+        asked.append((cases.case_ids.tolist(), count, options))
+        return scores, []
+
+    monkeypatch.setattr(session, "evaluate", note)
+    own = Session.__new__(Session)
+    own.config = TrainConfig(val_cases=3, val_samples=5, num_samples=7)
+    own.val, own.model = Dataset.from_arrays(**tiny_arrays(9)), None
+    assert own._validate() == scores
+    assert asked == [(["0", "4", "8"], 5, {"progress": False, "volumes": False})]
+
+
+def test_a_checkpoint_tells_its_scores(tiny_npz, tmp_path, monkeypatch):
+    monkeypatch.setattr(Session, "_validate", lambda self: {"ged": 0.25, "dice_rater": 0.75})
+    monkeypatch.setattr(Session, "_report", lambda self: None)
+    lines, settings = [], TINY | {"steps": 1, "batch_size": 4}
+    train(str(tiny_npz), tmp_path / "run", lines.append, **settings)
+    assert "val ged 0.250  dice_rater 0.750" in lines[-1]
+
+
+@pytest.mark.parametrize("kind", ["phantom", "given"])
+def test_a_training_tells_what_is_odd_in_its_cases(kind, arrays):
+    split = np.repeat(["train", "val"], 12)
+    dataset = Dataset.from_arrays(**arrays, split=split, patients=np.arange(24))
+    dataset = replace(dataset, image_kind=kind, dropped=3)
+    facts, lines = facts_of(dataset, dataset), []
+    announce(dataset, facts, lines.append)
+    assert any("SIMULATED" in line for line in lines) == (kind == "phantom")
+    text = "24 cases (12 train, 12 val), split by patient_ids; 3 without any rater left out."
+    assert text in lines
+    assert (facts["dropped"], facts["group_by"]) == (3, "patient_ids")
+    lines.clear()
+    announce(replace(dataset, dropped=0), facts, lines.append)
+    assert not any("left out" in line for line in lines)
+
+
+def test_a_channel_without_any_contrast_is_left_as_it_is(arrays):
+    images = np.concatenate([arrays["images"], np.full_like(arrays["images"], 7)], axis=-1)
+    dataset = Dataset.from_arrays(images, arrays["masks"], split=np.repeat(["train", "val"], 12))
+    assert fit_config(ModelConfig(), dataset).intensity.std[1] == 1
+    for kind in ("ct", "phantom"):
+        seen = fit_config(ModelConfig(), replace(dataset, image_kind=kind)).intensity
+        assert seen == IntensityConfig(mode="window")

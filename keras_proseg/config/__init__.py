@@ -3,7 +3,7 @@
 `ModelConfig` is what a saved model carries, `TrainConfig` what a run records beside it.
 """
 
-from keras_proseg.config.checks import check_whole, plain_seed
+from keras_proseg.config.checks import check_whole, plain_seed, with_settings
 from keras_proseg.config.data import (
     DATA_CHOICES,
     MAX_READERS,
@@ -14,7 +14,7 @@ from keras_proseg.config.data import (
     without_lidc,
 )
 from keras_proseg.config.export import EXPORT_CHOICES, MOST_VERSION, ExportConfig
-from keras_proseg.config.intensity import IntensityConfig
+from keras_proseg.config.intensity import INTENSITY_USED, IntensityConfig
 from keras_proseg.config.model import (
     EFFICIENTNET,
     LEAST_CONCENTRATION,
@@ -41,6 +41,7 @@ __all__ = [
     "DEFAULT_MINUTES",
     "EFFICIENTNET",
     "EXPORT_CHOICES",
+    "INTENSITY_USED",
     "LEAST_CONCENTRATION",
     "LOG_SCALE_BOUND",
     "MAX_READERS",
@@ -68,5 +69,6 @@ __all__ = [
     "preset_configs",
     "to_dict",
     "with_intensity",
+    "with_settings",
     "without_lidc",
 ]

@@ -3,7 +3,7 @@
 import math
 import numbers
 from collections.abc import Callable, Iterable
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 from keras_proseg.errors import UsageError
@@ -27,6 +27,19 @@ def check_types(config: Any) -> None:
         kind, words = KINDS[name]
         if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
             raise UsageError(f"`{field.name}` must be {words}. Received: {value!r}")
+
+
+def with_settings(config: Any, settings: dict[str, Any]) -> Any:
+    """`config` with `settings` by field name on top.
+
+    Raises:
+        UsageError: an unknown field.
+    """
+    unknown = sorted(set(settings) - {field.name for field in fields(config)})
+    if unknown:
+        text = f"Settings must be fields of `{type(config).__name__}`."
+        raise UsageError(f"{text} Received: {', '.join(unknown)}")
+    return replace(config, **settings)
 
 
 def as_tuple(value: Any) -> Any:

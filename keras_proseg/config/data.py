@@ -18,7 +18,7 @@ class DataConfig:
 
     Attributes:
         rater_order: `"area"` or `"given"`; by default area for lidc and pickles of it, else given.
-        spacing: resample images to this pixel spacing, in mm; None keeps that of the files.
+        spacing: resample images to this pixel spacing, in mm; left out, that of the files is kept.
         fit: images of different sizes are refused (`"exact"`), padded to the largest (`"pad"`),
             cut or padded about their centre to `size` (`"crop"`), or resampled to it, their
             proportions kept (`"resample"`).

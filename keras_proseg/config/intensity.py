@@ -7,7 +7,7 @@ from typing import Any
 from keras_proseg.config.checks import as_tuple, check_choice, check_each, check_types, is_positive
 from keras_proseg.errors import UsageError
 
-USED = {"divide": ("scale",), "window": ("center", "width"), "zscore": ("mean", "std")}
+INTENSITY_USED = {"divide": ("scale",), "window": ("center", "width"), "zscore": ("mean", "std")}
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,15 @@ class IntensityConfig:
         for name in ("mean", "std"):
             object.__setattr__(self, name, as_tuple(getattr(self, name)))
         check_types(self)
-        check_choice("intensity.mode", self.mode, tuple(USED))
+        check_choice("intensity.mode", self.mode, tuple(INTENSITY_USED))
         for name in ("scale", "width", "std"):
             check_each(f"intensity.{name}", getattr(self, name), "above 0", is_positive)
         for name in ("center", "mean"):
             check_each(f"intensity.{name}", getattr(self, name), "finite", math.isfinite)
         for each in fields(self):  # else the numbers that somebody gave would say nothing
-            mode = next((mode for mode, names in USED.items() if each.name in names), self.mode)
+            mode = next(
+                (mode for mode, names in INTENSITY_USED.items() if each.name in names), self.mode
+            )
             if mode != self.mode and getattr(self, each.name) != each.default:
                 text = f"`intensity.{each.name}` must be given with mode {mode}."
                 raise UsageError(f"{text} Received: mode {self.mode}")

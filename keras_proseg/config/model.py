@@ -70,14 +70,15 @@ class ModelConfig:
         beta_tau: weight of KL(q(tau|r) || p(tau)) (nats).
         beta_z: weight of KL(q(z|x) || p(z)).
         mask_l2: L2 penalty on the mask decoder's kernels.
-        raters_per_step: annotated raters of an image in one step; None for all.
+        raters_per_step: annotated raters of an image in one step; left out, or R or more, all.
         draws_per_step: draws of tau and z per image in one step.
         mean_samples: draws behind `predict_rater`, `uncertainty` and the call, per rater.
         views: answers share their draws among so many mirrored views of the image: 1, 2 (left to
             right) or 4 (upside down as well). More than 1 is for a network that learnt from
             mirrored images: so `train` takes 4 with `augment` (`published` 1), and a `ProSeg` of
             one's own 1.
-        diverse: how `rater=None` draws: `"mixture"` (r uniform, tau ~ q(tau|r)) or `"prior"`.
+        diverse: how anyone, no rater in particular, draws: `"mixture"` (r uniform, tau ~ q(tau|r))
+            or `"prior"`.
         max_bad_steps: so many non-finite steps in a row stop the training.
         intensity: scaling of raw pixels.
     """

@@ -30,7 +30,8 @@ class TrainConfig(DataConfig):
     """One training run, with the settings of its data.
 
     Attributes:
-        preset: `"default"` or `"published"`.
+        preset: `"default"`, or `"published"` (the released configuration), which sets many of the
+            other defaults itself.
         epochs: stop after so many passes over the training cases.
         steps: stop after so many optimiser steps.
         minutes: stop after about so many minutes, by the pace at every checkpoint; 3 when no limit
@@ -50,8 +51,7 @@ class TrainConfig(DataConfig):
         weight_decay: decoupled (as in AdamW), of all weights but the rater layers'; of Adam, 0 is
             the plain one.
         warmup: steps over which the learning rate rises; a cosine takes it to 0 at the last step.
-        clip: bound on the norm of the gradient of each optimizer's weights; 0 or None for
-            none.
+        clip: bound on the norm of the gradient of each optimizer's weights; 0 for none.
         augment: flips, rotation, intensity.
         rotation: of the augmentation: `"quarter"` turns, or `"any"` angle.
         zoom: of the augmentation: standard deviation of the log of the factor, at most 1.
@@ -59,7 +59,8 @@ class TrainConfig(DataConfig):
             flips, without zoom: pixels and outlines as they are in use, not interpolated.
         validations: how often the validation cases are scored at least during a run; a long one
             scores them after every epoch, or about every 45 seconds of a limit in minutes.
-        val_cases: validation cases scored during a run (all of them at its end).
+        val_cases: validation cases, of volumes slices, scored during a run (all of them at its
+            end, volumes whole).
         val_samples: samples per case of these scores.
         num_samples: samples per case of the final table.
     """

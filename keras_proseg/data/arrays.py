@@ -8,6 +8,7 @@ import numpy as np
 from keras_proseg.data.columns import check_column, check_raters
 from keras_proseg.data.dataset import Dataset
 from keras_proseg.data.findings import Findings
+from keras_proseg.data.records import USABLE, unusable
 from keras_proseg.errors import require
 
 
@@ -72,26 +73,20 @@ def check_images(images: Any) -> np.ndarray:
     """Returns `images` (N, H, W, C) as an array of finite numbers, in the machine's byte order.
 
     Raises:
-        ProSegError: wrong rank, no pixels, no numbers, NaN or infinity.
+        ProSegError: wrong rank, no pixels, no numbers, NaN, infinity or larger than any pixel.
     """
     images = np.asarray(images)
     require(images.ndim == 4 and images.size > 0, "images", "(N, H, W, C), not empty", images.shape)
     numeric = images.dtype.kind in "biuf"
     require(numeric, "images", "an array of real numbers", f"dtype {images.dtype}")
     if images.dtype.kind == "f":
-        bad = [k for k, image in enumerate(images) if not _is_finite(image)]
-        received = f"NaN or infinity in {len(bad)} image(s), first {bad[:1]}"
-        require(not bad, "images", "finite in float32", received)
+        bad = [k for k, image in enumerate(images) if unusable(image).any()]
+        received = f"other values in {len(bad)} image(s), first {bad[:1]}"
+        require(not bad, "images", USABLE, received)
         if images.dtype.itemsize > np.dtype(np.float64).itemsize:  # no file of ours holds it
             images = images.astype(np.float64)
     # PyTorch takes no other; NIfTI and DICOM files may hold it.
     return images.astype(images.dtype.newbyteorder("="), copy=False)
-
-
-def _is_finite(image: np.ndarray) -> bool:
-    """As the network sees it: a float64 may be beyond the range of a float32."""
-    with np.errstate(over="ignore"):
-        return bool(np.isfinite(image.astype(np.float32, copy=False)).all())
 
 
 def _shaped_masks(masks: Any, images: np.ndarray) -> np.ndarray:

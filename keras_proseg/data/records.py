@@ -14,6 +14,8 @@ from keras_proseg.errors import ProSegError
 
 SPLITS = {"train": "train", "val": "val", "test": "test", "valid": "val", "validation": "val"}
 SPLITS |= {"training": "train", "testing": "test", "training_2d": "train"}
+LARGEST = 1e15  # of a pixel: the squares of what is made of larger ones are no float32
+USABLE = f"finite and below {LARGEST:g}"
 NAMELESS = {"", "nan", "na", "n/a", "<na>", "none", "null"}  # as tables write that there is none
 
 
@@ -38,6 +40,13 @@ class Record:
     volume: Volume
     spacing: tuple[float, float] | None = None
     split: str | None = None
+
+
+def unusable(array: np.ndarray) -> np.ndarray:
+    """Which numbers are no pixels: NaN, infinite, or as large as marks of what is not known."""
+    if array.dtype.kind != "f":
+        return np.zeros(array.shape, bool)
+    return ~(np.abs(array) < LARGEST)
 
 
 def as_float32(array: np.ndarray) -> np.ndarray:

@@ -147,4 +147,4 @@ def _picture(
     for k in np.unique(np.linspace(0, len(images) - 1, min(4, len(images))).astype(int)):
         samples = _resized(drawn[k], images.shape[1:3], 1)
         rows += image_cells(model, images[k], names, samples, rater)
-    draw_grid(rows, path, "")
+    draw_grid(rows, path, "", model.raters)

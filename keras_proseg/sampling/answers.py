@@ -119,6 +119,26 @@ def uncertainty(model: "ProSeg", image: Any) -> dict[str, np.ndarray]:
     return {name: value[0] if single else value for name, value in arrays.items()}
 
 
+def predict(model: "ProSeg", x: Any, *arguments: Any, **options: Any) -> np.ndarray:
+    """Keras' own `predict`: the mean probability over raters, (B, H, W, K).
+
+    Args:
+        x: images (B, H, W, C), raw, or what Keras takes of batches {image, ...}. Arrays are
+            checked, and their intensities warned of, as `sample` does.
+        *arguments: of Keras' `predict`.
+        **options: of Keras' `predict`.
+
+    Raises:
+        ProSegError: images of a wrong shape or not finite.
+    """
+    image: Any = x.get("image") if isinstance(x, dict) else x
+    if hasattr(image, "ndim"):
+        _, single = _as_batch(model, image)
+        wanted = f"(B, H, W, {model.settings.image_channels})"
+        require(not single, "image", wanted, f"shape {tuple(image.shape)}")
+    return keras.Model.predict(model, x, *arguments, **options)
+
+
 def _check_scale(scale: Any) -> None:
     if not isinstance(scale, numbers.Real) or not math.isfinite(scale):
         raise UsageError(f"`ambiguity_scale` must be finite. Received: {scale!r}")

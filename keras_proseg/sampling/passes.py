@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from keras import ops
 
+from keras_proseg.errors import require
 from keras_proseg.sampling import drawing
 from keras_proseg.sampling.latents import TAU, Z, draw_tau, key_of
 
@@ -66,7 +67,12 @@ def rater_moments(model: "ProSeg", images: np.ndarray) -> tuple[np.ndarray, np.n
 
     Returns:
         Two arrays (B, R, H, W, K), float32.
+
+    Raises:
+        ProSegError: images of another shape.
     """
+    shape, channels = tuple(images.shape), model.settings.image_channels
+    require(len(shape) == 4 and shape[3] == channels, "image", f"(B, H, W, {channels})", shape)
     step = images_per_pass(model, images, model.settings.mean_samples)
     moments = model.graphs.of(drawing.rater_moments)
     parts = [

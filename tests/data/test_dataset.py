@@ -8,7 +8,7 @@ from keras_proseg.data.lazy import CHUNK, channel_moments
 from keras_proseg.data.prepared import load_prepared
 from keras_proseg.data.preparing import write_prepared
 from keras_proseg.data.verify import check_dataset
-from keras_proseg.errors import ProSegError
+from keras_proseg.errors import ProSegError, UsageError
 
 
 def test_defaults_name_raters_and_cases(arrays):
@@ -124,3 +124,9 @@ def test_rows_beyond_a_chunk_count_as_all_others(tmp_path):
     one, two = arrays["masks"].reshape(len(dataset), 2, -1).astype(bool).swapaxes(0, 1)
     dice = 2 * (one & two).sum(axis=1) / (one.sum(axis=1) + two.sum(axis=1))
     np.testing.assert_allclose(audit_dataset(stored).agreement, dice, rtol=1e-6)
+
+
+def test_columns_are_known_ones(arrays):
+    text = r"fields of `Dataset` \(`patients` are .*\). Received: patient_ids"
+    with pytest.raises(UsageError, match=text):
+        Dataset.from_arrays(**arrays, patient_ids=np.arange(24))

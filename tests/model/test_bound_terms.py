@@ -3,10 +3,11 @@
 import keras
 import numpy as np
 import pytest
+from keras import ops
 from scipy.special import digamma, gammaln
 from tiny_model import batch, tiny
 
-from keras_proseg.bound import _keys
+from keras_proseg.bound import Rows, _choose, _keys
 from keras_proseg.objective import ElboTerms, objective
 
 numpy = keras.ops.convert_to_numpy
@@ -125,3 +126,15 @@ def test_masks_beyond_0_to_1_make_no_term(value):
     data["annotated"][:, 1:] = False
     data["masks"][:, 0] = 1  # of the only rater there is
     assert np.isfinite(terms_of(tiny(), data).nll_mask).all()
+
+
+def test_every_rater_has_a_turn():
+    """Else `published`, which takes one of them a step, would learn one of them."""
+    model = tiny(raters_per_step=1)
+    annotated = ops.ones((64, 3), "bool")
+    keys = _keys(model, True, 2)
+    first, second = (
+        ops.convert_to_numpy(_choose(model, annotated, Rows(0, 64, 64), key)[0]) for key in keys
+    )
+    assert set(first.ravel().tolist()) == {0, 1, 2}
+    assert (first != second).any()

@@ -325,3 +325,26 @@ def test_masks_are_smoothed_across_the_blocks_they_are_unfolded_from(monkeypatch
     inside = (slice(None), slice(None), slice(1, -1), slice(1, -1))
     np.testing.assert_allclose(found[inside], expected[inside], atol=1e-4)
     assert abs(found - rough).max() > 1e-3
+
+
+@pytest.mark.backend
+@pytest.mark.parametrize("shape", [(2, 32, 32, 1), (32, 32, 3), (2, 32, 32, 4)])
+def test_images_of_other_channels_are_refused_whoever_asks(shape):
+    """One channel would be taken for all of those that have a mean each."""
+    model = tiny(image_channels=3, intensity={"mean": [1.0, 2.0, 3.0], "std": [1.0] * 3})
+    image = np.zeros(shape, "float32")
+    asked = (model.predict, ProSegError), (model.rater_moments, ProSegError), (model, Exception)
+    for ask, error in asked:  # the last in Keras' own wrapping
+        with pytest.raises(error, match=r"image must be .*\(B, H, W, 3\)"):
+            ask(image)
+
+
+@pytest.mark.parametrize("value", [-3.4e38, 1e16])
+def test_marks_of_what_is_not_known_are_no_pixels(value):
+    image = batch(1)["image"].copy()
+    image[0, 0, :3] = value
+    for ask in (tiny().sample, tiny().uncertainty):
+        with pytest.raises(ProSegError, match=r"finite and below 1e\+15"):
+            ask(image)
+    image[0, 0, :3] = -9.9e14
+    assert np.isfinite(tiny().sample(image, seed=0)).all()

@@ -10,6 +10,7 @@ from tiny_model import batch, tiny
 
 from keras_proseg import ProSegError, UsageError
 from keras_proseg.config import TrainConfig
+from keras_proseg.keras_state import precision_of
 from keras_proseg.layers.backbone import FIRST
 from keras_proseg.muon import KernelMuon
 from keras_proseg.optimizers import (
@@ -328,3 +329,37 @@ def test_batches_that_do_not_say_their_axes_are_one_line():
     text = r"image must be of known axes \(`set_shape`\). Received: an unknown shape"
     with pytest.raises(ProSegError, match=text):
         model.fit(data, verbose=0)
+
+
+@pytest.mark.backend
+def test_half_precision_scales_the_loss():
+    with precision_of("mixed_float16"):
+        model = tiny()
+    for given in (None, "adam", keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam())):
+        model.compile(given)
+        assert model.scales_loss
+        inner = model.optimizer.inner_optimizer
+        assert not isinstance(inner, keras.optimizers.LossScaleOptimizer)
+    assert np.isfinite(float(model.train_on_batch(batch(2), return_dict=True)["loss"]))
+    model = tiny()
+    model.compile("adam")
+    assert not model.scales_loss
+
+
+def test_targets_and_weights_of_any_name_are_refused():
+    model = tiny()
+    model.compile(run_eagerly=True)
+    with pytest.raises(UsageError, match="`class_weight` must be left out"):
+        model.fit(batch(2), class_weight={0: 1.0}, verbose=0)
+
+
+@pytest.mark.parametrize("kind", [tuple, list, lambda own: own[0]])
+def test_callbacks_may_be_one_or_several_and_see_no_mean_of_nothing(kind):
+    seen, bad = [], batch(2)
+    bad["image"][:] = np.nan
+    note = keras.callbacks.LambdaCallback(on_epoch_end=lambda _, logs: seen.append(logs["loss"]))
+    model = tiny()
+    model.compile(run_eagerly=True)
+    model.fit(bad, batch_size=2, callbacks=kind([note]), verbose=0)
+    assert np.isnan(seen).all()
+    assert len(seen) == 1

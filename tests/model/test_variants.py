@@ -1,5 +1,6 @@
 import json
 import math
+from dataclasses import fields
 
 import keras
 import numpy as np
@@ -9,8 +10,16 @@ from tiny_data import SMALL
 from tiny_model import batch, tiny
 
 from keras_proseg import ModelConfig, ProSeg, UsageError, load
-from keras_proseg.config import IntensityConfig, TrainConfig, preset_configs, to_dict
+from keras_proseg.config import (
+    ExportConfig,
+    IntensityConfig,
+    NewRaterConfig,
+    TrainConfig,
+    preset_configs,
+    to_dict,
+)
 from keras_proseg.keras_state import precision_of
+from keras_proseg.layers.backbone import make_backbone
 from keras_proseg.layers.unet import ConvBlock
 from keras_proseg.model import NETWORKS
 from keras_proseg.objective import ElboTerms, objective
@@ -382,3 +391,55 @@ def test_numbers_of_numpy_are_numbers():
     model = ProSeg(raters=["ann"], seed=seed, **SMALL)
     assert json.dumps(model.get_config()["seed"]) == "3"
     assert keras.ops.convert_to_numpy(model.seed_state)[0] == 3
+
+
+FREE = {"window_center", "center", "mean", "beta"}
+
+
+CONFIGS = [ModelConfig, TrainConfig, ExportConfig, NewRaterConfig, IntensityConfig]
+
+
+@pytest.mark.parametrize("of", CONFIGS)
+def test_no_number_is_below_zero(of):
+    modes = {"scale": "divide", "width": "window"} if of is IntensityConfig else {}
+    for field in fields(of):
+        kind = field.type
+        given = kind.split(" | ") if isinstance(kind, str) else getattr(kind, "__args__", [kind])
+        kinds = {getattr(each, "__name__", str(each)) for each in given}
+        if not {"int", "float"} & kinds or field.name in FREE:
+            continue
+        more = {"mode": modes[field.name]} if field.name in modes else {}
+        with pytest.raises(UsageError, match=field.name):
+            of(**{field.name: -1 if "int" in kinds else -1.0}, **more)
+
+
+def test_zero_is_no_limit_and_no_number_of_anything():
+    for name in ("epochs", "steps", "batch_size", "devices", "val_samples"):
+        with pytest.raises(UsageError, match=f"`{name}` must be "):
+            TrainConfig(**{name: 0})
+    for name in ("minutes", "learning_rate"):
+        with pytest.raises(UsageError, match=f"`{name}` must be "):
+            TrainConfig(**{name: 0.0})
+    widths = ("stem", "width", "decoder_width")
+    for name in ("mean_samples", "draws_per_step", "max_bad_steps", *widths):
+        with pytest.raises(UsageError, match=f"`{name}` must be at least 1"):
+            ModelConfig(**{name: 0})
+    for name in ("height", "width", "num_samples"):
+        with pytest.raises(UsageError, match=f"`{name}` must be at least 1"):
+            ExportConfig(**{name: 0})
+    for name in ("steps", "batch_size"):
+        with pytest.raises(UsageError, match=f"`{name}` must be at least 1"):
+            NewRaterConfig(**{name: 0})
+    with pytest.raises(UsageError, match="`learning_rate` must be above 0"):
+        NewRaterConfig(learning_rate=0.0)
+
+
+def test_the_published_preset_is_what_was_published():
+    """arXiv 2512.00748 and its code."""
+    model, training = preset_configs("published", raters=["a"])
+    found = (training.learning_rate, training.preference_learning_rate, training.batch_size)
+    assert found == (5e-5, 2e-3, 16)
+    assert (model.beta_tau, model.beta_z, model.rater_weight, model.mask_l2) == (0.1, 0.1, 1, 1e-5)
+    stages = make_backbone(model).stages
+    blocks = [sum(hasattr(block, "conv2") for block in stage) for stage in stages]
+    assert blocks == [3, 4, 6, 3]  # of a ResNet-34

@@ -11,7 +11,15 @@ import numpy as np
 from keras_proseg.data.findings import Findings
 from keras_proseg.data.orientation import slice_axis
 from keras_proseg.data.places import Volume
-from keras_proseg.data.records import Record, as_float32, natural, split_of, visible
+from keras_proseg.data.records import (
+    USABLE,
+    Record,
+    as_float32,
+    natural,
+    split_of,
+    unusable,
+    visible,
+)
 from keras_proseg.errors import ProSegError, reason_of, require
 
 CHANNELS = ("t1", "t1c", "t2")
@@ -120,8 +128,7 @@ def _read(
     if len({*shape}) == 3:
         oblong[path] = shape
     image = np.stack([_slices(arrays[name]) for name in channels], axis=-1)
-    finite = bool(np.isfinite(image).all())
-    require(finite, str(path), "finite in float32", "NaN or infinity in the image")
+    require(not unusable(image).any(), str(path), f"of an image {USABLE}", "other values")
     masks = {
         found["rater"]: _mask(_slices(array), name, path)
         for name, array in sorted(arrays.items(), key=lambda item: natural(item[0]))

@@ -10,7 +10,7 @@ from keras_proseg.data.findings import Findings
 from keras_proseg.data.formats.plain_pickle import PlainUnpickler, plain
 from keras_proseg.data.lidc.database import patients_of_series
 from keras_proseg.data.places import Volume
-from keras_proseg.data.records import Record, as_float32, visible
+from keras_proseg.data.records import USABLE, Record, as_float32, unusable, visible
 from keras_proseg.errors import ProSegError, reason_of, require
 
 SUFFIXES = (".pickle", ".pkl")
@@ -77,8 +77,7 @@ def _record(path: Path, name: str, item: Any) -> Record:
     require(good, where, "a dict with image and masks", type(item).__name__)
     image = as_float32(_flat(item["image"], f"{where}: image"))
     require(image.size > 0, f"{where}: image", "not empty", image.shape)
-    finite = bool(np.isfinite(image).all())
-    require(finite, f"{where}: image", "finite in float32", "NaN or infinity")
+    require(not unusable(image).any(), f"{where}: image", USABLE, "other values")
     masks = plain(item["masks"])
     good = isinstance(masks, (list, tuple)) or (isinstance(masks, np.ndarray) and masks.ndim == 3)
     received = type(masks).__name__

@@ -13,7 +13,7 @@ from keras_proseg.data.formats.pixels import Pixels, kind_of
 from keras_proseg.data.formats.table_masks import WHOLE, check_affine, read_mask
 from keras_proseg.data.formats.volumes import read_pixels
 from keras_proseg.data.places import Volume
-from keras_proseg.data.records import Record, as_float32, natural, plain_name
+from keras_proseg.data.records import USABLE, Record, as_float32, natural, plain_name, unusable
 
 
 @dataclass(frozen=True)
@@ -162,9 +162,8 @@ def _stack_channels(
         if part is None:
             return None
         part = as_float32(part)
-        if part.dtype.kind == "f" and not np.isfinite(part).all():
-            count = int((~np.isfinite(part)).sum())
-            text = f"{count} values are NaN or infinite in float32"
+        if count := int(unusable(part).sum()):
+            text = f"{count} values are not {USABLE}"
             findings.add(text, "mend the image, or leave the case out", pixels.path)
         parts.append(part)
     if len({part.shape[:3] for part in parts}) > 1:

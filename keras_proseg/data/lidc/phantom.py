@@ -149,7 +149,7 @@ def _nodule(
     lumps = smooth_noise(rng, stack, 3.0)
     tissue = character.tissue + (25 + 60 * (character.tissue < -50)) * lumps
     level = LUNG + config.contrast * character.contrast * (tissue - LUNG)
-    core = _core(rng, stack, doubt, character, lumps)
+    core = _core(rng, doubt, character, lumps)
     if character.structure in STRUCTURE_HU:
         level = level + core * (STRUCTURE_HU[character.structure] - level)
     elif character.calcified >= 0.5:
@@ -158,9 +158,7 @@ def _nodule(
     return image + presence * (level - image)
 
 
-def _core(
-    rng: Generator, stack: Stack, doubt: np.ndarray, character: Character, lumps: np.ndarray
-) -> np.ndarray:
+def _core(rng: Generator, doubt: np.ndarray, character: Character, lumps: np.ndarray) -> np.ndarray:
     """Presence 0 to 1 of what lies inside the nodule: calcium, fluid, fat or air."""
     if character.pattern == CALCIFIED_THROUGHOUT:
         return sigmoid((doubt - 0.5) / 0.1)
