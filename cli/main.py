@@ -1,10 +1,5 @@
-"""The door: `keras-proseg`. Heavy imports live inside the commands; errors leave in one line."""
+"""The commands of `keras-proseg`. Heavy imports live inside them; errors leave by `door.py`."""
 
-import io
-import signal
-import sys
-import warnings
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,70 +13,12 @@ from keras_proseg.config import (
     NewRaterConfig,
     preset_configs,
 )
-from keras_proseg.errors import ProSegError
 from keras_proseg.files import check_new_folder
 
 from .data import data
+from .door import Door
 from .options import backend_option, config_options, export_options, given, new_rater_options
 from .start import backend_of, start_backend
-
-MOST_FINDINGS = 20
-
-
-class Door(click.Group):
-    """Turns the library's errors into one clear line and the right exit code."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Runs the command."""
-        warnings.showwarning = _one_line_warning
-        _print_any_name()
-        _end_at_signals()
-        try:
-            return super().invoke(ctx)
-        except KeyboardInterrupt:
-            _fail("Stopped by Ctrl-C", 128 + signal.SIGINT)
-        except ProSegError as error:
-            _fail(error, error.exit_code)
-        except UnicodeEncodeError as error:  # a file's name that no text may hold
-            until = error.object[: error.end][-40:]
-            _fail(f"Names must be whole UTF-8 to be stored. Received: {until!r}", 1)
-        except MemoryError:
-            _fail("The data must fit in memory. Received: not enough memory", 1)
-        except BrokenPipeError:  # `| head`, of which click knows
-            raise
-        except OSError as error:
-            _fail(f"Files must be readable and writable. Received: {error}", 1)
-
-
-def _end_at_signals() -> None:
-    """What is half-written is removed, as at Ctrl-C, where a scheduler or a terminal ends us."""
-    for name in ("SIGTERM", "SIGHUP"):  # no SIGHUP on Windows
-        number = getattr(signal, name, None)
-        if number is None or signal.getsignal(number) == signal.SIG_IGN:  # as by nohup
-            continue
-        with suppress(ValueError):  # signals can be set in the main thread only
-            signal.signal(number, lambda number, _: sys.exit(128 + number))
-
-
-def _fail(message: Any, code: int) -> None:
-    findings = [str(finding) for finding in getattr(message, "findings", [])]
-    for line in findings[:MOST_FINDINGS] or [message]:
-        click.echo(f"Error: {' '.join(str(line).split())}", err=True)
-    if len(findings) > MOST_FINDINGS:
-        more = len(findings) - MOST_FINDINGS
-        click.echo(f"Error: {more} more; `keras-proseg data verify` names all.", err=True)
-    sys.exit(code)
-
-
-def _print_any_name() -> None:
-    """Lets names of files that are no UTF-8 be printed, as on standard error."""
-    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
-        sys.stdout.reconfigure(errors="backslashreplace")
-
-
-def _one_line_warning(message: Any, category: Any, *_: Any, **__: Any) -> None:
-    if issubclass(category, UserWarning) and "shuffle=True" not in str(message):
-        click.echo(f"Warning: {message}", err=True)
 
 
 @click.group(cls=Door, context_settings={"help_option_names": ["-h", "--help"]})
@@ -131,8 +68,10 @@ def train(
 @click.argument("image")
 @click.option("--out", metavar="DIR", help="New folder [default: samples/<date>-<image>].")
 @click.option("--rater", help="Draw as this rater (name, or index from 0) [default: anyone].")
-@click.option("--num-samples", default=NUM_SAMPLES, show_default=True, type=click.IntRange(1))
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
+@click.option("--num-samples", default=NUM_SAMPLES, show_default=True, type=click.IntRange(1),
+              help="How many are drawn of each image.")  # fmt: skip
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0),
+              help="Equal ones give equal samples, on one backend.")  # fmt: skip
 @backend_option
 def sample(
     run: str,
@@ -158,8 +97,10 @@ def sample(
 @main.command()
 @click.argument("run")
 @click.option("--data", metavar="SOURCE", help="Other data [default: the run's own].")
-@click.option("--split", type=click.Choice(["train", "val", "test", "all"]))
-@click.option("--num-samples", default=SCORED_SAMPLES, show_default=True, type=click.IntRange(1))
+@click.option("--split", type=click.Choice(["train", "val", "test", "all"]),
+              help="Which cases [default: val of the run's own, all of other data].")  # fmt: skip
+@click.option("--num-samples", default=SCORED_SAMPLES, show_default=True, type=click.IntRange(1),
+              help="How many are drawn of each case.")  # fmt: skip
 @click.option("--out", metavar="DIR", help="Folder for metrics.json and cases.csv.")
 @click.option("--save-masks", metavar="DIR", help="New folder for each rater's predicted masks.")
 @backend_option

@@ -89,6 +89,16 @@ def _help(owner: type, name: str) -> str:
     """The attribute's sentence in the docstring, and its default."""
     texts = "\n".join(base.__doc__ or "" for base in owner.__mro__[:-1])
     found = re.search(rf"\n +{name}: (.*?)(?=\n +\w+: |\n\s*\n|\n\s*$)", texts, re.S)
-    text = " ".join(found.group(1).replace("`", "").split()) if found else ""
+    text = " ".join(_as_flags(found.group(1), owner).replace("`", "").split()) if found else ""
     default = getattr(SHOWN.get(owner, owner), name)
     return text if default is None else f"{text} [default: {default}]"
+
+
+def _as_flags(text: str, owner: type) -> str:
+    """`text` in which other fields of `owner` are called as they are typed."""
+    names = {field.name for field in fields(owner)}
+
+    def flag(found: re.Match[str]) -> str:
+        return f"--{found[1].replace('_', '-')}" if found[1] in names else found[0]
+
+    return re.sub(r"`(\w+)`", flag, text)

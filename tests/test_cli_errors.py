@@ -2,16 +2,19 @@
 
 import errno
 import os
+import re
 import signal
 import subprocess
 import sys
 import warnings
 from unittest.mock import Mock
 
+import click
 import numpy as np
 import pytest
 import source_files as files
-from keras_proseg_cli.main import MOST_FINDINGS, _end_at_signals, main
+from keras_proseg_cli.door import MOST_FINDINGS, end_at_signals
+from keras_proseg_cli.main import main
 from keras_proseg_cli.start import silent_descriptor
 from test_cli import run
 
@@ -139,10 +142,10 @@ def test_signals_end_a_command_unless_they_are_ignored():
     before = [signal.getsignal(number) for number in names]
     try:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        _end_at_signals()
+        end_at_signals()
         assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
-        _end_at_signals()
+        end_at_signals()
         for number in names:
             with pytest.raises(SystemExit) as ended:
                 os.kill(os.getpid(), number)
@@ -171,11 +174,17 @@ def test_mistakes_show_before_the_backend_starts(given, words, tmp_path, monkeyp
     assert words in done.output
 
 
-def test_help_names_no_value_that_cannot_be_typed():
+def test_help_is_in_words_that_can_be_typed():
     for group in (main, main.commands["data"]):
         for command in group.commands.values():
-            for option in command.params:
-                assert "None" not in (getattr(option, "help", None) or ""), option.name
+            if isinstance(command, click.Group):
+                continue
+            options = [p for p in command.params if isinstance(p, click.Option)]
+            names = {p.name for p in options if "_" in p.name}
+            for option in options:
+                assert option.help, (command.name, option.name)
+                assert "None" not in option.help, option.name
+                assert not names & set(re.findall(r"\w+", option.help)), option.help
 
 
 def test_a_descriptor_is_silent_for_a_while_only(tmp_path):

@@ -14,6 +14,7 @@ from keras_proseg.errors import ProSegError
 
 SPLITS = {"train": "train", "val": "val", "test": "test", "valid": "val", "validation": "val"}
 SPLITS |= {"training": "train", "testing": "test", "training_2d": "train"}
+ASIDE = {".txt", ".md", ".json", ".csv", ".xml", ".yaml", ".yml", ".html", ".log"}  # no pixels
 LARGEST = 1e15  # of a pixel: the squares of what is made of larger ones are no float32
 USABLE = f"finite and below {LARGEST:g}"
 NAMELESS = {"", "nan", "na", "n/a", "<na>", "none", "null"}  # as tables write that there is none

@@ -172,11 +172,12 @@ def test_names_are_whole_unicode_and_one_line(arrays, tmp_path):
 def test_files_of_a_series_that_are_no_slices_are_told(tmp_path):
     folder = tmp_path / "ct"
     write_series(folder, np.zeros((3, 8, 8), int))
-    (folder / "notes.txt").write_text("none of these")
+    (folder / "notes.xml").write_text("beside them")
+    (folder / "IM0007").write_text("none of these")
     findings = Findings()
     series = read_series(folder, findings)
     (line,) = map(str, findings.items)
-    assert "1 files that are no DICOM, as notes.txt, are passed over" in line
+    assert "1 file(s) that are no DICOM, as IM0007, are passed over" in line
     (folder / "z.dcm").symlink_to(tmp_path / "gone.dcm")
     with pytest.raises(ProSegError, match=r"z.dcm must be a file. Received: a link that leads"):
         read_series(folder, Findings())

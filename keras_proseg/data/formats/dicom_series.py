@@ -9,6 +9,7 @@ import numpy as np
 
 from keras_proseg.data.findings import Findings
 from keras_proseg.data.formats.dicom_slice import read_dicom
+from keras_proseg.data.records import ASIDE
 from keras_proseg.errors import ProSegError, reason_of, require
 
 TAGS = (
@@ -92,9 +93,10 @@ def _paths(folder: Path, findings: Findings) -> list[Path]:
     for path in files:
         require(path.exists(), str(path), "a file", "a link that leads nowhere")
     paths = [path for path in files if _is_dicom(path)]
-    others = [path.name for path in files if path not in paths and path.name != "DICOMDIR"]
+    known = {*paths, *(path for path in files if path.suffix.lower() in ASIDE)}
+    others = [path.name for path in files if path not in known and path.name != "DICOMDIR"]
     if paths and others:
-        text = f"{len(others)} files that are no DICOM, as {others[0]}, are passed over"
+        text = f"{len(others)} file(s) that are no DICOM, as {others[0]}, are passed over"
         findings.note(text, "look whether slices are among them", folder)
     return paths
 

@@ -7,10 +7,9 @@ from pathlib import Path
 from keras_proseg.data.findings import Findings
 from keras_proseg.data.formats.pixels import KINDS, kind_of
 from keras_proseg.data.formats.tables import Row
-from keras_proseg.data.records import plain_name, split_of, visible
+from keras_proseg.data.records import ASIDE, plain_name, split_of, visible
 
 IMAGE = re.compile(r"image(?:-(?P<channel>.+))?")
-ASIDE = {".txt", ".md", ".json", ".csv", ".xml", ".yaml", ".yml", ".html", ".log"}  # no pixels
 MASK = re.compile(r"mask-(?P<rater>.+)")
 QUBIQ = re.compile(r"(?P<structure>task\d+)_seg(?P<rater>\d+)")
 LAYOUT = (

@@ -33,12 +33,12 @@ LAYOUT = (
 
 def files_of(root: Path) -> list[Path]:
     """The .h5 files in `root` and its folders."""
-    return [path for path in visible(root, "*/*.h5") if path.suffix.lower() == ".h5"]
+    return visible(root, "*.h5", "*/*.h5")
 
 
 def _note_unread(root: Path, findings: Findings) -> None:
     """Files of the kind that lie deeper, or have another suffix, are no cases."""
-    read = files_of(root)
+    read = set(files_of(root))
     for path in visible(root, "*/*/*.h5", "*/*/*.hdf5", "*/*/*.hdf"):
         if path not in read:
             findings.note("a file that is not read", f"expected {LAYOUT}", path)
