@@ -27,7 +27,7 @@ from keras_proseg.files import check_new_folder
 from keras_proseg.imagenet import package_file
 from keras_proseg.intensities import intensities_of
 from keras_proseg.memory import steps_in_memory
-from keras_proseg.run_cases import case_rows, write_cases
+from keras_proseg.run_cases import case_rows, read_cases, write_cases
 from keras_proseg.run_data import check_data
 from keras_proseg.run_facts import announce, facts_of, note_backend
 from keras_proseg.runs import Run
@@ -108,6 +108,8 @@ def resume(path: str | Path, data: Dataset | None = None, log: Any = print) -> R
     train_config = run.train_config()
     dataset = _dataset(run.source if data is None else data, train_config)
     check_data(run, dataset)
+    if read_cases(run) is None:  # a run from before there was a list
+        write_cases(run.path, case_rows(dataset))
     return _trained(run, run.model_config(), train_config, dataset, log)
 
 

@@ -213,12 +213,14 @@ def test_resume_of_a_run_that_is_older_than_some_settings(tiny_run, tmp_path, mo
     for name in ("fine_width", "shortcut", "views"):
         del config["model"][name]
     (old / "config.json").write_text(json.dumps(config))
+    (old / "split.csv").unlink()
     models = []
     monkeypatch.setattr(
         "keras_proseg.training._trained", lambda run, model, *_: models.append(model)
     )
     resume(old, log=lambda line: None)
     assert (models[0].fine_width, models[0].shortcut, models[0].views) == (1.0, "first", 1)
+    assert (old / "split.csv").read_bytes() == (tiny_run.path / "split.csv").read_bytes()
 
 
 def test_a_killed_run_ends_like_one_never_stopped(tiny_npz, tmp_path, monkeypatch):
