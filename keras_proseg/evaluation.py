@@ -120,7 +120,7 @@ def evaluate_run(
         check_takes(model, dataset)
         write_masks(model, dataset, save_masks)
     summary, rows = evaluate(model, dataset, num_samples)
-    summary |= {"split": split, "source": Path(data or run.source).resolve().name}
+    summary |= {"split": split, "source": Path(data or run.source).absolute().name}
     if out is not None:
         write_json(Path(out) / SUMMARY, summary)  # first: by it a table is known as ours
         write_csv(Path(out) / TABLE, rows)

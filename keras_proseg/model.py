@@ -157,7 +157,8 @@ class ProSeg(Fitting, keras.Model):
     def encode(self, image: Any, chosen: Any = None) -> tuple[Any, Any]:
         """Raw image to (features, heads of q(z|x) or of `chosen` raters), of the padded image."""
         shape, channels = tuple(image.shape), self.settings.image_channels
-        good = len(shape) == 4 and shape[3] == channels  # else one channel is taken for several
+        # Else one channel is taken for several; None is one that a tf.data does not say.
+        good = len(shape) == 4 and shape[3] in (None, channels)
         require(good, "image", f"(B, H, W, {channels})", shape)
         x = pad_to_multiple(self.scaling(image), self.backbone.total_stride)
         features, context = self.backbone(x)

@@ -9,6 +9,7 @@ import numpy as np
 
 from keras_proseg.data.dataset import Dataset, mask_areas, structure_names
 from keras_proseg.files import atomic_file
+from keras_proseg.names import short_names
 
 PHANTOM = "SIMULATED pixels, real contours: not a result on LIDC CT"
 NUM_ROWS, NUM_OUTLINES = 4, 12
@@ -143,17 +144,14 @@ def _name_colours(figure: Any, raters: Sequence[str]) -> None:
 
     shown = np.unique(np.linspace(0, len(raters) - 1, min(NAMED, len(raters))).astype(int))
     colours = rater_colours(len(raters))
-    lines = [Line2D([], [], color=colours[r], label=_short(raters[r])) for r in shown]
+    # A blank before it: a label that begins with _ would be left out.
+    labels = [f" {name}" for name in short_names(raters, LONG)]
+    lines = [Line2D([], [], color=colours[r], label=labels[r]) for r in shown]
     texts = figure.legend(
         handles=lines, loc="outside lower center", ncols=len(lines), fontsize=8, frameon=False
     ).get_texts()
     for text in texts:
         text.set_parse_math(False)  # names may hold a $
-
-
-def _short(name: str) -> str:
-    """One that begins with _ would be left out of a legend."""
-    return f" {name}" if len(name) <= LONG else f" {name[: LONG - 1]}…"
 
 
 def rater_colours(count: int) -> list[Any]:

@@ -85,16 +85,24 @@ def learnt_cases(run: RunConfig, dataset: Dataset) -> np.ndarray | None:
 
 
 def _digests(dataset: Dataset) -> tuple[list[str], list[str]]:
-    """Of images, as numbers of whatever type, and of patients (empty where none are named)."""
-    images = []
-    for start in range(0, len(dataset), CHUNK):
-        # rows of disk are read a chunk at a time
-        block = np.ascontiguousarray(dataset.images[start : start + CHUNK], "<f4")
-        images += [_digest(f"{image.shape}".encode() + image.tobytes()) for image in block]
+    """Of images, as numbers of whatever type, and of patients.
+
+    Empty for blank images, which are alike in any data, and where no patients are named.
+    """
+    images, shape = [], dataset.images.shape[1:]
+    numbers = np.empty(shape, "<f4")  # one for all: large images are many
+    for start in range(0, len(dataset), CHUNK):  # rows of disk are read a chunk at a time
+        for image in np.asarray(dataset.images[start : start + CHUNK]):
+            numbers[...] = image
+            blank = numbers.min() == numbers.max()
+            images.append("" if blank else _digest(str(shape).encode(), numbers.data))
     named = dataset.group_by == "patient_ids"
     names = dataset.patients.tolist()
     return images, [_digest(str(name).encode()) if named else "" for name in names]
 
 
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()[:LENGTH]
+def _digest(*parts: Any) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()[:LENGTH]

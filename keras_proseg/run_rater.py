@@ -57,7 +57,7 @@ def add_rater_to_run(
     column = dataset.raters.index(rater)
     masks = np.asarray(dataset.masks)[:, column]
     new = add_rater(model, rater, np.asarray(dataset.images), masks, config)
-    added = {"rater": rater, "cases": len(dataset), "source": Path(data).resolve().name}
+    added = {"rater": rater, "cases": len(dataset), "source": Path(data).absolute().name}
     settings = replace(source.train_config(), rater_order="given")
     seen = read_cases(source)
     learnt = case_rows(replace(dataset, split=None))

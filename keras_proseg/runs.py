@@ -43,7 +43,7 @@ class Run(RunConfig):
             UsageError: `out` is a file or not empty.
         """
         stamp = time.strftime("%Y%m%d-%H%M%S")
-        path = Path(out) if out else Path("runs") / f"{stamp}-{Path(source).resolve().stem}"
+        path = Path(out) if out else Path("runs") / f"{stamp}-{Path(source).absolute().stem}"
         check_new_folder(path, "--out")
         is_new = not path.exists()
         try:

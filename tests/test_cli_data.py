@@ -31,7 +31,7 @@ def damage(root):
 
 
 FINDINGS = {
-    "a": "1 values are not finite and below 1e+15 -> mend the image",
+    "a": "1 values are not finite and between -1e+15 and 1e+15 -> mend the image",
     "b": "size (slices, H, W) (1, 16, 32) where the image has (1, 32, 32) -> draw or resample",
     "c": "its affine puts a corner 2.00 mm from the image's",
     "d": "values [0, 3] where 0/1 must be -> make the mask 0/1",

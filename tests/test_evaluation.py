@@ -20,6 +20,7 @@ from keras_proseg.config import (
 from keras_proseg.data.preparing import write_prepared
 from keras_proseg.data.sources import read_dataset
 from keras_proseg.evaluation import evaluate_run
+from keras_proseg.run_cases import case_rows
 from keras_proseg.run_rater import add_rater_to_run
 from keras_proseg.runs import Run
 from keras_proseg.text_files import read_json, write_json
@@ -155,6 +156,17 @@ def test_cases_that_were_learnt_from_are_told(tiny_run, tiny_npz, tmp_path):
     assert told(tiny_run.path, data=other) == []
     np.savez(other, **new, patient_ids=own["patient_ids"])
     assert "learnt from 0, and 18 more" in told(tiny_run.path, data=other)[0]
+
+
+def test_blank_images_are_no_ones_in_particular(tiny_npz, tmp_path, monkeypatch):
+    """Volumes begin and end with slices of nothing, whoever they are of."""
+    with np.load(tiny_npz) as arrays:
+        own = dict(arrays)
+    own["images"][::2] = 0
+    rows = case_rows(Dataset.from_arrays(own["images"], own["masks"], patients=own["patient_ids"]))
+    assert [bool(row["image_digest"]) for row in rows] == [False, True] * 12
+    assert len({row["image_digest"] for row in rows}) == 13
+    assert len({row["patient_digest"] for row in rows}) == 12
 
 
 def test_the_split_of_a_run_is_a_table(tiny_run, tiny_npz):

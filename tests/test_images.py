@@ -141,7 +141,7 @@ def test_what_is_wrong_with_any_slice_shows_before_one_is_drawn(tiny_run, tmp_pa
     for value in (np.nan, -1.8e308 / 1.01):  # finite, but not in float32
         images[4, 3, 3] = value
         np.save(tmp_path / "six.npy", images)
-        text = r"six.npy: images must be finite and below 1e.15. Received: .* in 1 .* first \[4\]"
+        text = r"six.npy: images must be finite and between .*Received: .* in 1 .* first \[4\]"
         with pytest.raises(ProSegError, match=text):
             sample_file(tiny_run.path, tmp_path / "six.npy", tmp_path / "out", None, 1)
 

@@ -10,6 +10,7 @@ from tiny_data import tiny_arrays
 from tiny_model import tiny
 
 from keras_proseg import Dataset, plotting
+from keras_proseg.names import short_names
 from keras_proseg.outputs.sample_file import sample_file
 from keras_proseg.plotting import (
     Cell,
@@ -117,7 +118,7 @@ def test_the_colours_of_raters_are_named():
         _name_colours(figure, names)
         (legend,) = figure.legends
         shown = [text.get_text().strip() for text in legend.get_texts()]
-        assert shown == (["_ann", "bob$", "c" * 15 + "…"] if count == 3 else
+        assert shown == (["_ann", "bob$", "cccccc...cccccc"] if count == 3 else
                          [f"r{k}" for k in (0, 3, 6, 9, 12, 16, 19, 22, 25, 29)])  # fmt: skip
         colours = rater_colours(count)
         for name, line in zip(shown, legend.get_lines(), strict=True):
@@ -171,3 +172,11 @@ def test_a_rater_has_one_colour_everywhere(monkeypatch, tmp_path):
     _, annotations, predicted, *_ = drawn[0][0]
     assert [colour for _, colour in annotations.outlines] == colours[1:]
     assert [colour for _, colour in predicted.outlines] == colours
+
+
+def test_long_names_that_begin_alike_stay_apart():
+    assert short_names([f"Dr. Radiologist {k}" for k in range(3)], 16) == [
+        f"Dr. Ra...gist {k}" for k in range(3)
+    ]
+    alike = [f"hospital-{k}-department" for k in "ab"]
+    assert short_names(alike, 16) == ["1 hosp...rtment", "2 hosp...rtment"]

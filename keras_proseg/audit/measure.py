@@ -148,8 +148,8 @@ def _patterns(dataset: Dataset) -> dict[str, int]:
 
 def _can_tell(raters: int, patients: int) -> bool:
     """Whether so few could be found to differ: one order in all patients is as rare as this."""
-    orders = math.factorial(raters)
-    return patients >= LEAST_PATIENTS and orders ** (1 - patients) <= SIGNIFICANT
+    orders = math.lgamma(raters + 1)  # the logarithm of their number
+    return patients >= LEAST_PATIENTS and (1 - patients) * orders <= math.log(SIGNIFICANT)
 
 
 def _identity(dataset: Dataset, by_patient: np.ndarray, seed: int) -> dict[str, Any]:

@@ -16,7 +16,7 @@ SPLITS = {"train": "train", "val": "val", "test": "test", "valid": "val", "valid
 SPLITS |= {"training": "train", "testing": "test", "training_2d": "train"}
 ASIDE = {".txt", ".md", ".json", ".csv", ".xml", ".yaml", ".yml", ".html", ".log"}  # no pixels
 LARGEST = 1e15  # of a pixel: the squares of what is made of larger ones are no float32
-USABLE = f"finite and below {LARGEST:g}"
+USABLE = f"finite and between -{LARGEST:g} and {LARGEST:g}"
 NAMELESS = {"", "nan", "na", "n/a", "<na>", "none", "null"}  # as tables write that there is none
 
 
@@ -47,7 +47,7 @@ def unusable(array: np.ndarray) -> np.ndarray:
     """Which numbers are no pixels: NaN, infinite, or as large as marks of what is not known."""
     if array.dtype.kind != "f":
         return np.zeros(array.shape, bool)
-    return ~(np.abs(array) < LARGEST)
+    return ~(np.abs(array) < np.float32(LARGEST))  # a float16 knows no such number
 
 
 def as_float32(array: np.ndarray) -> np.ndarray:

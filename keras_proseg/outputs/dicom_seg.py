@@ -13,6 +13,7 @@ import numpy as np
 from keras_proseg import __version__
 from keras_proseg.errors import ProSegError, reason_of
 from keras_proseg.extras import import_extra
+from keras_proseg.names import short_names
 
 ALGORITHM = "ProSeg (keras_proseg)"
 DESCRIPTION = "ProSeg"
@@ -124,21 +125,8 @@ def _segmentation(highdicom: Any, source: list[Any], masks: np.ndarray, labels: 
 
 
 def short_labels(labels: Sequence[str]) -> list[str]:
-    """Labels as a segment may have them: short, without a backslash, each another.
-
-    Of one that is too long its middle is left out, as it begins with the rater and ends with the
-    number of the sample or the structure.
-    """
-    plain = [label.replace("\\", "/") for label in labels]
-    short = [_without_middle(label) for label in plain]
-    if len(set(short)) < len(short):
-        short = [_without_middle(f"{n} {label}") for n, label in enumerate(plain, 1)]
-    return short
-
-
-def _without_middle(label: str) -> str:
-    half = (MOST_CHARACTERS - 3) // 2
-    return label if len(label) <= MOST_CHARACTERS else f"{label[:half]}...{label[-half:]}"
+    """Labels as a segment may have them: short, without a backslash, each another."""
+    return short_names([label.replace("\\", "/") for label in labels], MOST_CHARACTERS)
 
 
 def _segment(number: int, label: str) -> Any:

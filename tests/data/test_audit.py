@@ -9,7 +9,7 @@ import pytest
 import SimpleITK
 from test_cli import run
 
-from keras_proseg.audit.measure import _identity, audit_dataset
+from keras_proseg.audit.measure import _can_tell, _identity, audit_dataset
 from keras_proseg.audit.plots import _cell
 from keras_proseg.audit.report import report, verdict, write_audit
 from keras_proseg.audit.staple import MARGIN
@@ -264,3 +264,9 @@ def test_the_report_says_on_how_many_cases_staple_looked(tmp_path):
     sides = [[4, 5], [0, 0], [3, 4]]
     page = write_audit(squares(sides), tmp_path / "out").read_text()
     assert "means over 2 cases with an outline" in page
+
+
+def test_many_raters_can_be_told_apart_in_few_patients():
+    assert _can_tell(180, 8)
+    assert [_can_tell(2, patients) for patients in (3, 5, 6)] == [False, False, True]
+    assert _can_tell(3, 3)

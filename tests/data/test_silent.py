@@ -1,5 +1,7 @@
 """Files that could be read as something else, or passed over, without a word."""
 
+from pathlib import Path
+
 import h5py
 import nibabel
 import numpy as np
@@ -64,7 +66,7 @@ def test_numbers_beyond_a_float32_are_refused(kind, tmp_path):
     else:
         content["case0"] = (image * 255, content["case0"][1])
         source = files.write_pickle(tmp_path / "in.pickle", content)
-    with pytest.raises(DataError, match=r"finite and below 1e\+15"):
+    with pytest.raises(DataError, match=r"finite and between -1e\+15 and 1e\+15"):
         read_dataset(str(source))
 
 
@@ -120,16 +122,19 @@ def test_a_rater_of_blanks_is_none(root):
     assert any("mask- .png: a mask of a rater without a name" in line for line in told(root))
 
 
-def test_arrays_and_files_of_hdf5_that_are_not_read_are_told(tmp_path):
-    root = files.write_hdf5(tmp_path / "in", files.cases(6))
-    (first, *_) = sorted(root.glob("*/*.h5"))
-    with h5py.File(first, "a") as file:
-        file.move("label_a3", "label_A3")
+def test_arrays_and_files_of_hdf5_that_are_not_read_are_told(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    root = files.write_hdf5(Path("in"), files.cases(6))
+    first, second, *_ = sorted(root.glob("*/*.h5"))
+    for path in (first, second):
+        with h5py.File(path, "a") as file:
+            file.move("label_a3", "label_A3")
     (root / "deep" / "er").mkdir(parents=True)
     first.with_name("other.hdf5").write_bytes(first.read_bytes())
     (root / "deep" / "er" / "one.h5").write_bytes(first.read_bytes())
     lines = told(root)
-    assert f"{first}: label_A3 not read -> name the raters' masks label_a1, label_a2 ..." in lines
+    text = "label_A3 of 2 file(s) not read, here the first -> name the raters' masks label_a1"
+    assert sum(text in line for line in lines) == 1
     for name in ("other.hdf5", "deep/er/one.h5"):
         assert any(f"{name}: a file that is not read" in line for line in lines)
 
@@ -198,3 +203,12 @@ def test_slices_that_lie_nowhere_are_refused(tmp_path):
     write_slice(tmp_path / "ct.dcm", np.ones((4, 4)), (0, 0, 0), 1, **fields)
     with pytest.raises(ProSegError, match=r"ct.dcm must be a slice that lies in space"):
         read_image(tmp_path / "ct.dcm")
+
+
+def test_pixels_of_half_precision_are_pixels(arrays, recwarn):
+    Dataset.from_arrays(arrays["images"].astype(np.float16), arrays["masks"])
+    assert not recwarn.list
+    bad = arrays["images"].astype(np.float16)
+    bad[0, 0, 0] = np.inf
+    with pytest.raises(ProSegError, match="between -1e"):
+        Dataset.from_arrays(bad, arrays["masks"])

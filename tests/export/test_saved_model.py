@@ -99,7 +99,7 @@ def test_an_empty_batch_gives_an_empty_answer(served):
         ("sample", {"rater": [0], "seed": [0, 1]}, "as many as images"),
         ("sample_by_name", {"rater": ["Ann"], "seed": [0]}, "ann, bob, cy"),
         ("serving_default", {"image": np.full((1, 32, 32, 1), np.nan)}, "finite"),
-        ("serving_default", {"image": np.full((1, 32, 32, 1), -3.4e38)}, "below 1e"),
+        ("serving_default", {"image": np.full((1, 32, 32, 1), -3.4e38)}, "between -1e"),
         ("serving_default", {"image": np.zeros((1, 0, 32, 1))}, "must have pixels"),
         ("serving_default", {"image": np.zeros((1, 32, 32, 3))}, "must have 1 channels"),
         ("serving_default", {"image": np.zeros((2, 32, 32, 4))}, "must have 1 channels"),

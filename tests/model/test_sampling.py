@@ -344,7 +344,17 @@ def test_marks_of_what_is_not_known_are_no_pixels(value):
     image = batch(1)["image"].copy()
     image[0, 0, :3] = value
     for ask in (tiny().sample, tiny().uncertainty):
-        with pytest.raises(ProSegError, match=r"finite and below 1e\+15"):
+        with pytest.raises(ProSegError, match=r"finite and between -1e\+15 and 1e\+15"):
             ask(image)
     image[0, 0, :3] = -9.9e14
     assert np.isfinite(tiny().sample(image, seed=0)).all()
+
+
+def test_batches_that_do_not_say_their_channels_are_trained_on():
+    import tensorflow as tf
+
+    spec = {name: tf.TensorSpec((None,) * each.ndim, each.dtype) for name, each in batch(2).items()}
+    data = tf.data.Dataset.from_generator(lambda: iter([batch(2)]), output_signature=spec)
+    model = tiny()
+    model.compile("sgd")
+    assert np.isfinite(model.fit(data, verbose=0).history["loss"]).all()

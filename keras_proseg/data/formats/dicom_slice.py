@@ -61,7 +61,7 @@ def read_slice(path: Path, shape: tuple[int, int] | None = None) -> np.ndarray:
     # Hounsfield units are what they are, however they are shown.
     grey = shown == "MONOCHROME2" or (ct and shown == "MONOCHROME1")
     require(grey, str(path), "a slice whose low values are dark (MONOCHROME2)", shown)
-    lut = "ModalityLUTSequence" in image  # a table in the place of slope and intercept
+    lut = bool(image.get("ModalityLUTSequence"))  # a table in the place of slope and intercept
     require(not lut, str(path), "a slice of RescaleSlope", "one of a ModalityLUTSequence")
     finite = bool(np.isfinite([slope, intercept]).all())
     require(finite, str(path), "a slice with finite RescaleSlope", (slope, intercept))

@@ -39,7 +39,7 @@ def files_of(root: Path) -> list[Path]:
 def _note_unread(root: Path, findings: Findings) -> None:
     """Files of the kind that lie deeper, or have another suffix, are no cases."""
     read = set(files_of(root))
-    for path in visible(root, "*/*/*.h5", "*/*/*.hdf5", "*/*/*.hdf"):
+    for path in visible(root, "*.h5", "*.hdf5", "*.hdf", "*/*/*.h5"):  # the last for its depth
         if path not in read:
             findings.note("a file that is not read", f"expected {LAYOUT}", path)
 
@@ -56,14 +56,18 @@ def read_hdf5(root: str | Path, findings: Findings) -> Iterator[Record]:
     remedy = f"mend the file, or leave it out; expected {LAYOUT}"
     slices: dict[str, list[str]] = defaultdict(list)
     oblong: dict[Path, tuple[int, ...]] = {}
+    unread: dict[str, list[Path]] = defaultdict(list)
     _note_unread(root, findings)
     for path in files_of(root):
         split = split_of(path.parent.name) if path.parent != root else None
-        record = findings.attempt(remedy, _read, path, root, split, oblong, findings, file=path)
+        record = findings.attempt(remedy, _read, path, root, split, oblong, unread, file=path)
         if record is not None:
             if record.volume.flat:
                 slices[record.patient].append(path.stem)
             yield record
+    for name, paths in unread.items():
+        text = f"{name} of {len(paths)} file(s) not read, here the first"
+        findings.note(text, "name the raters' masks label_a1, label_a2 ...", paths[0])
     _check_patients(slices, root, findings)
     if oblong:
         _check_axes(oblong, root, findings)
@@ -102,9 +106,11 @@ def _read(
     root: Path,
     split: str | None,
     oblong: dict[Path, tuple[int, ...]],
-    findings: Findings,
+    unread: dict[str, list[Path]],
 ) -> Record:
-    """One file; a volume of three different sides is entered into `oblong`."""
+    """One file; a volume of three different sides is entered into `oblong`, labels that are not
+    known into `unread`.
+    """
     import h5py
 
     try:
@@ -117,9 +123,9 @@ def _read(
         raise ProSegError(
             f"{path} must be a whole HDF5 file. Received: {reason_of(error)}"
         ) from error
-    if others := [name for name in others if name not in arrays]:
-        text = f"{', '.join(others)} not read"
-        findings.note(text, "name the raters' masks label_a1, label_a2 ...", path)
+    for name in others:
+        if name not in arrays:
+            unread[name].append(path)
     channels = [name for name in CHANNELS if name in arrays]
     require(channels == list(CHANNELS), str(path), f"with {', '.join(CHANNELS)}", sorted(arrays))
     shapes = {array.shape for array in arrays.values()}
