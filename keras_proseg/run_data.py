@@ -52,7 +52,7 @@ def _warn_of_training_cases(run: Run, dataset: Dataset) -> None:
     elif learnt.any():
         images, patients = learnt
         text = f"Of the {len(dataset)} cases {run.path} learnt from {images.sum()}, and"
-        text = f"{text} {(patients & ~images).sum()} more are of patients named like some of those"
+        text = f"{text} {(patients & ~images).sum()} more are of patients named as in its training"
         warnings.warn(f"{text}: such scores say less of new ones.", stacklevel=3)
 
 
