@@ -21,6 +21,7 @@ from keras_proseg.data.preparing import write_prepared
 from keras_proseg.data.sources import read_dataset
 from keras_proseg.evaluation import evaluate_run
 from keras_proseg.run_cases import case_rows
+from keras_proseg.run_data import cases_of_run
 from keras_proseg.run_rater import add_rater_to_run
 from keras_proseg.runs import Run
 from keras_proseg.text_files import read_json, write_json
@@ -131,11 +132,11 @@ def test_a_rater_of_data_without_a_split_is_told_to_be_learnt_from_all(tiny_run,
     assert any("dee.npz names no split: all cases of dee are learnt from" in line for line in lines)
 
 
-def told(run, **given):
+def told(run, data=None, split=None):
     """What an evaluation says of cases that the run may have learnt from."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        evaluate_run(run, num_samples=1, **given)
+        cases_of_run(Run.open(run), data, split or ("all" if data else "val"))
     return [str(w.message) for w in caught if "learnt from" in str(w.message)]
 
 
@@ -194,7 +195,7 @@ def test_a_run_without_a_list_of_its_cases_says_so(tiny_run, tiny_npz, tmp_path)
     for text in ("split\ntrain\n", "\0"):
         (run / "split.csv").write_text(text)
         with pytest.raises(ProSegError, match=r"split.csv must hold the split of the run's cases"):
-            evaluate_run(run, str(tiny_npz))
+            told(run, str(tiny_npz))
 
 
 def test_scores_do_not_replace_those_of_the_training(tiny_run):

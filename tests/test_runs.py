@@ -208,7 +208,8 @@ def test_the_command_resumes_on_the_backend_that_the_run_was_begun_on(
     monkeypatch.delenv("KERAS_BACKEND", raising=False)
     done = run("train", "--resume", path)
     assert done.exit_code == 2
-    assert "before Keras starts tensorflow. Received: jax" in done.output
+    refused = "before Keras starts tensorflow. Received: jax", "Backend jax must be installed"
+    assert any(words in done.output for words in refused)
 
 
 def test_data_named_from_here_are_found_from_any_other_folder(tiny_npz, tmp_path, monkeypatch):

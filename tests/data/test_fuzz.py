@@ -310,7 +310,7 @@ def test_pickles_of_other_things(content, words, tmp_path):
     [
         ({"t1c": None}, r"with t1, t1c, t2"),
         ({"t2": np.zeros((3, 3))}, "arrays of one shape"),
-        ({"t2": np.full((4, 4), np.nan)}, "NaN or infinity"),
+        ({"t2": np.full((4, 4), np.nan)}, "of an image finite and between"),
         ({"label_a1": np.full((4, 4), 2)}, "label_a1 must be 0/1"),
         ({"label_a1": np.zeros((2, 2, 2, 2))}, r"numbers \(H, W\) or a volume"),
     ],
