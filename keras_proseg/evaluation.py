@@ -14,6 +14,7 @@ from keras_proseg.files import check_folder
 from keras_proseg.intensities import warn_of_other_intensities
 from keras_proseg.memory import images_at_once
 from keras_proseg.metrics import summarise
+from keras_proseg.names import source_name
 from keras_proseg.outputs.masks import save_masks as write_masks
 from keras_proseg.pretrained import find_run
 from keras_proseg.progress import progress_bar
@@ -120,7 +121,7 @@ def evaluate_run(
         check_takes(model, dataset)
         write_masks(model, dataset, save_masks)
     summary, rows = evaluate(model, dataset, num_samples)
-    summary |= {"split": split, "source": Path(data or run.source).absolute().name}
+    summary |= {"split": split, "source": source_name(data or run.source)}
     if out is not None:
         write_json(Path(out) / SUMMARY, summary)  # first: by it a table is known as ours
         write_csv(Path(out) / TABLE, rows)

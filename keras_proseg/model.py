@@ -18,7 +18,6 @@ from keras import ops
 
 from keras_proseg.bound import elbo_terms
 from keras_proseg.config import ModelConfig, model_config, of_saved, plain_seed, to_dict
-from keras_proseg.errors import require
 from keras_proseg.fitting import Fitting
 from keras_proseg.graphs import Graphs
 from keras_proseg.imagenet import encoder_weights
@@ -156,10 +155,7 @@ class ProSeg(Fitting, keras.Model):
 
     def encode(self, image: Any, chosen: Any = None) -> tuple[Any, Any]:
         """Raw image to (features, heads of q(z|x) or of `chosen` raters), of the padded image."""
-        shape, channels = tuple(image.shape), self.settings.image_channels
-        # Else one channel is taken for several; None is one that a tf.data does not say.
-        good = len(shape) == 4 and shape[3] in (None, channels)
-        require(good, "image", f"(B, H, W, {channels})", shape)
+        passes.check_batch(self, image)
         x = pad_to_multiple(self.scaling(image), self.backbone.total_stride)
         features, context = self.backbone(x)
         return features, self.ambiguity(context, chosen)

@@ -1,6 +1,12 @@
-"""Names made short where there is little room for them."""
+"""Names of sources, and names made short where there is little room for them."""
 
 from collections.abc import Sequence
+from pathlib import Path
+
+
+def source_name(source: str | Path) -> str:
+    """The last part of a source's path, of `.` too; a link has its own name, not its target's."""
+    return Path(source).absolute().name
 
 
 def short_names(names: Sequence[str], most: int) -> list[str]:

@@ -11,6 +11,7 @@ from keras_proseg.data.findings import note_lines
 from keras_proseg.data.records import plain_name
 from keras_proseg.files import atomic_folder, check_new_folder
 from keras_proseg.intensities import warn_of_other_intensities
+from keras_proseg.names import source_name
 from keras_proseg.new_rater import add_rater
 from keras_proseg.pretrained import card_of, find_run
 from keras_proseg.run_cases import case_rows, read_cases, write_cases
@@ -57,7 +58,7 @@ def add_rater_to_run(
     column = dataset.raters.index(rater)
     masks = np.asarray(dataset.masks)[:, column]
     new = add_rater(model, rater, np.asarray(dataset.images), masks, config)
-    added = {"rater": rater, "cases": len(dataset), "source": Path(data).absolute().name}
+    added = {"rater": rater, "cases": len(dataset), "source": source_name(data)}
     settings = replace(source.train_config(), rater_order="given")
     seen = read_cases(source)
     learnt = case_rows(replace(dataset, split=None))

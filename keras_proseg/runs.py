@@ -16,6 +16,7 @@ from typing import Any
 
 from keras_proseg.errors import ProSegError, UsageError, reason_of, require
 from keras_proseg.files import atomic_file, check_new_folder
+from keras_proseg.names import source_name
 from keras_proseg.plan import Plan
 from keras_proseg.run_config import RunConfig
 from keras_proseg.text_files import read_json, write_csv, write_json
@@ -43,7 +44,7 @@ class Run(RunConfig):
             UsageError: `out` is a file or not empty.
         """
         stamp = time.strftime("%Y%m%d-%H%M%S")
-        path = Path(out) if out else Path("runs") / f"{stamp}-{Path(source).absolute().stem}"
+        path = Path(out) if out else Path("runs") / f"{stamp}-{Path(source_name(source)).stem}"
         check_new_folder(path, "--out")
         is_new = not path.exists()
         try:

@@ -9,7 +9,7 @@ import pytest
 
 from keras_proseg import timing
 from keras_proseg.config import TrainConfig
-from keras_proseg.errors import ProSegError
+from keras_proseg.errors import ProSegError, UsageError
 from keras_proseg.plan import CHECKPOINT_SECONDS, Plan, first_plan, step_limit
 from keras_proseg.runs import Run
 
@@ -103,6 +103,14 @@ def test_a_plan_of_an_older_version_is_read_and_another_file_refused(tmp_path):
 def test_the_pace_is_that_of_the_last_chunks():
     rows = [{"step": 100 * k, "seconds": s} for k, s in enumerate((0, 900, 1000, 1010, 1020))]
     assert Plan(steps=1000, chunk=100).adjusted(rows, 1080).steps == 1000  # 0.1 s a step by now
+
+
+@pytest.mark.parametrize("odd", [{"since": 60}, {"since": -1}, {"progress": 1.0}])
+def test_a_plan_goes_on_from_a_step_before_its_last(odd):
+    with pytest.raises(
+        UsageError, match="`since` and `progress` must be of a step before the last"
+    ):
+        Plan(steps=60, chunk=10, **odd)
 
 
 def test_minutes_that_are_spent_before_the_plan_count():

@@ -13,6 +13,7 @@ from tiny_data import TINY, tiny_arrays
 
 from keras_proseg import ProSegError, UsageError, load, load_dataset, memory
 from keras_proseg.evaluation import evaluate_run
+from keras_proseg.names import source_name
 from keras_proseg.runs import Run
 from keras_proseg.text_files import read_json, write_json
 from keras_proseg.training import resume, train
@@ -224,5 +225,8 @@ def test_a_run_has_a_dated_folder_by_default(tmp_path, monkeypatch):
     monkeypatch.setattr("keras_proseg.runs.time.strftime", lambda _: "20260102-030405")
     made = Run.create(None, "/data/scans.v2.npz")
     assert str(made.path) == "runs/20260102-030405-scans.v2"
+    assert Run.create(None, ".").path.name == f"20260102-030405-{tmp_path.stem}"
+    (tmp_path / "link.npz").symlink_to(tmp_path / "0123456789abcdef")
+    assert (source_name("."), source_name("link.npz")) == (tmp_path.name, "link.npz")
     with pytest.raises(ValueError, match="expected a writable place. Received: File exists"):
         Run.create(None, "/data/scans.v2.npz")

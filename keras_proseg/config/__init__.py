@@ -3,7 +3,7 @@
 `ModelConfig` is what a saved model carries, `TrainConfig` what a run records beside it.
 """
 
-from keras_proseg.config.checks import check_whole, plain_seed, with_settings
+from keras_proseg.config.checks import check_fields, check_whole, plain_seed, with_settings
 from keras_proseg.config.data import (
     DATA_CHOICES,
     MAX_READERS,
@@ -60,6 +60,7 @@ __all__ = [
     "PhantomConfig",
     "TrainConfig",
     "as_stored",
+    "check_fields",
     "check_not_lidc",
     "check_whole",
     "default_rater_order",

@@ -35,11 +35,15 @@ def with_settings(config: Any, settings: dict[str, Any]) -> Any:
     Raises:
         UsageError: an unknown field.
     """
-    unknown = sorted(set(settings) - {field.name for field in fields(config)})
-    if unknown:
-        text = f"Settings must be fields of `{type(config).__name__}`."
-        raise UsageError(f"{text} Received: {', '.join(unknown)}")
+    check_fields(config, settings, f"Settings must be fields of `{type(config).__name__}`.")
     return replace(config, **settings)
+
+
+def check_fields(owner: Any, names: Iterable[str], text: str) -> None:
+    """Raises UsageError, which begins with `text`, unless `names` are fields of a dataclass."""
+    unknown = sorted(set(names) - {field.name for field in fields(owner)})
+    if unknown:
+        raise UsageError(f"{text} Received: {', '.join(unknown)}")
 
 
 def as_tuple(value: Any) -> Any:

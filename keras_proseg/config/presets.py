@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
-from keras_proseg.config.checks import check_choice
+from keras_proseg.config.checks import check_choice, check_fields
 from keras_proseg.config.intensity import IntensityConfig
 from keras_proseg.config.model import ModelConfig
 from keras_proseg.config.training import TRAIN_CHOICES, TrainConfig
@@ -103,10 +103,7 @@ def model_config(
         base["raters"] = raters
     if base.get("raters") is None:
         raise ProSegError("`raters` must be a sequence of names. Received: none")
-    unknown = sorted(set(base) - {f.name for f in fields(ModelConfig)})
-    if unknown:
-        text = "Settings of a model must be fields of `ModelConfig`."
-        raise UsageError(f"{text} Received: {', '.join(unknown)}")
+    check_fields(ModelConfig, base, "Settings of a model must be fields of `ModelConfig`.")
     return ModelConfig(**base)
 
 

@@ -2,13 +2,13 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
+from keras_proseg.config import check_fields
 from keras_proseg.data.lazy import CHUNK, LazyRows, PackedMasks
-from keras_proseg.errors import UsageError
 
 COLUMNS = ("image", "masks", "annotated")  # of a training batch
 
@@ -93,10 +93,8 @@ class Dataset:
         from keras_proseg.data.arrays import check_arrays
         from keras_proseg.data.findings import Findings
 
-        unknown = sorted(set(columns) - {column.name for column in fields(cls)})
-        if unknown:
-            text = "Columns must be fields of `Dataset` (`patients` are the ids of patients)."
-            raise UsageError(f"{text} Received: {', '.join(unknown)}")
+        text = "Columns must be fields of `Dataset` (`patients` are the ids of patients)."
+        check_fields(cls, columns, text)
         findings = Findings(str(columns.get("source", "arrays")))
         given = {"images": images, "masks": masks, "annotated": annotated, "raters": raters}
         dataset = check_arrays(cls, given | {"patients": patients} | columns, findings)

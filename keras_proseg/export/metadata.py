@@ -38,7 +38,7 @@ def describe(run: Run, model: Any, config: ExportConfig) -> dict[str, Any]:
         "input": {
             "channels": settings.image_channels,
             **_size(config),
-            "scale": scale_of(run),
+            "scale": scale_line(run),
             "layout": "(batch, height, width, channels), float32, raw intensities",
             "intensity": intensity(run, settings.intensity),
         },
@@ -55,7 +55,7 @@ def _size(config: ExportConfig) -> dict[str, int | None]:
     return {name: getattr(config, name) if fixed else None for name in ("height", "width")}
 
 
-def scale_of(run: Run) -> str:
+def scale_line(run: Run) -> str:
     """What images are to be brought to before they are sent, as those of the training were."""
     if card_of(run):
         said = run.section("data").get("input", "as others were")

@@ -19,7 +19,7 @@ from keras_proseg.data.arrays import check_images
 from keras_proseg.errors import UsageError, require
 from keras_proseg.sampling.drawing import law_of_total_variance
 from keras_proseg.sampling.latents import FIXED_SEED, MOST_SAMPLE_SEED
-from keras_proseg.sampling.passes import decode_draws
+from keras_proseg.sampling.passes import check_batch, decode_draws
 from keras_proseg.sampling.preferences import Rater, draw_preferences
 
 if TYPE_CHECKING:
@@ -133,9 +133,8 @@ def predict(model: "ProSeg", x: Any, *arguments: Any, **options: Any) -> np.ndar
     """
     image: Any = x.get("image") if isinstance(x, dict) else x
     if hasattr(image, "ndim"):
-        _, single = _as_batch(model, image)
-        wanted = f"(B, H, W, {model.settings.image_channels})"
-        require(not single, "image", wanted, f"shape {tuple(image.shape)}")
+        check_batch(model, image)
+        _as_batch(model, image)
     return keras.Model.predict(model, x, *arguments, **options)
 
 

@@ -16,6 +16,19 @@ if TYPE_CHECKING:
 CHUNK_VALUES = 2**23  # values of the widest tensor of a decoding pass: 32 MB, near a cache's size
 
 
+def check_batch(model: "ProSeg", images: Any) -> None:
+    """Raises unless `images` are (B, H, W, C) of the model's channels, as far as they say.
+
+    Else one channel would be taken for several.
+
+    Raises:
+        ProSegError: they are not.
+    """
+    shape, channels = tuple(images.shape), model.settings.image_channels
+    good = len(shape) == 4 and shape[3] in (None, channels)  # a tf.data may not say it
+    require(good, "image", f"(B, H, W, {channels})", shape)
+
+
 def decode_draws(
     model: "ProSeg",
     images: np.ndarray,
@@ -71,8 +84,7 @@ def rater_moments(model: "ProSeg", images: np.ndarray) -> tuple[np.ndarray, np.n
     Raises:
         ProSegError: images of another shape.
     """
-    shape, channels = tuple(images.shape), model.settings.image_channels
-    require(len(shape) == 4 and shape[3] == channels, "image", f"(B, H, W, {channels})", shape)
+    check_batch(model, images)
     step = images_per_pass(model, images, model.settings.mean_samples)
     moments = model.graphs.of(drawing.rater_moments)
     parts = [

@@ -89,6 +89,11 @@ def read_series(folder: str | Path, findings: Findings) -> Series:
 
 
 def _paths(folder: Path, findings: Findings) -> list[Path]:
+    """The DICOM files of a folder; of others but what lies beside data, `findings` is told.
+
+    Raises:
+        ProSegError: a link that leads nowhere, as a slice may have lain there.
+    """
     files = sorted(path for path in folder.iterdir() if path.name[0] != "." and not path.is_dir())
     for path in files:
         require(path.exists(), str(path), "a file", "a link that leads nowhere")
